@@ -1,0 +1,82 @@
+"""The daemon's error tree; each error's text is the one line that an operator reads.
+
+    DaemonError
+    ├── SettingsError       a setting is unknown, of the wrong type or not allowed
+    ├── EndpointInUse       another process listens where this one was told to
+    ├── StorageUnusable     the storage root cannot be read or written
+    ├── AlreadyRunning      another daemon owns this storage root
+    ├── ChildFailed         a child process ended before it was ready
+    └── NotAnswering        no daemon answers where a command looked for one
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class DaemonError(Exception):
+    """Base of everything that stops the daemon or a command on purpose."""
+
+
+class SettingsError(DaemonError):
+    """A setting that cannot be used; says where it came from."""
+
+    def __init__(self, *, source: str, problem: str) -> None:
+        super().__init__(f"{source}: {problem}")
+        self.source = source
+        self.problem = problem
+
+
+class EndpointInUse(DaemonError):
+    """Another process listens at the endpoint, or it cannot be bound."""
+
+    def __init__(self, *, name: str, endpoint: str, reason: str) -> None:
+        super().__init__(
+            f"cannot listen at {endpoint} ({name}): {reason}; stop the other process or choose "
+            f"another endpoint with --{name}"
+        )
+        self.name = name
+        self.endpoint = endpoint
+        self.reason = reason
+
+
+class StorageUnusable(DaemonError):
+    """The storage root cannot be used."""
+
+    def __init__(self, *, root: Path, reason: str) -> None:
+        super().__init__(
+            f"storage root {root}: {reason}; check the path and its permissions, or choose "
+            "another with --storage"
+        )
+        self.root = root
+        self.reason = reason
+
+
+class AlreadyRunning(DaemonError):
+    """Another daemon holds the lock of this storage root."""
+
+    def __init__(self, *, root: Path, pid: str) -> None:
+        super().__init__(
+            f"another tickserve daemon (pid {pid}) already serves {root}; "
+            "stop it first, or serve another storage root"
+        )
+        self.root = root
+        self.pid = pid
+
+
+class ChildFailed(DaemonError):
+    """A child process ended, or stayed silent, before it was ready."""
+
+    def __init__(self, *, name: str, reason: str) -> None:
+        super().__init__(f"the {name} process did not start: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+class NotAnswering(DaemonError):
+    """No daemon answers where a command looked for one."""
+
+    def __init__(self, *, endpoint: str, reason: str) -> None:
+        super().__init__(f"no daemon answers at {endpoint}: {reason}")
+        self.endpoint = endpoint
+        self.reason = reason

@@ -1,0 +1,185 @@
+"""The daemon's configuration: one frozen object, read in one place, unknown keys refused.
+
+Precedence: command-line flags over `TICKSERVE_*` environment variables over the TOML file over
+the defaults. `TICKSERVE_RECORDER__WRITEBACK_SECONDS=5` sets `[recorder] writeback_seconds`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from tickserve_server.errors import SettingsError
+
+ENVIRONMENT_PREFIX = "TICKSERVE_"
+NESTING = "__"
+MEBIBYTE = 1024 * 1024
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every table of the configuration file."""
+
+
+class Endpoints(Section, frozen=True, kw_only=True):
+    """Where the daemon listens: tcp on loopback, or ipc."""
+
+    predict: str = "tcp://127.0.0.1:5555"
+    feedback: str = "tcp://127.0.0.1:5556"
+    events: str = "tcp://127.0.0.1:5557"
+
+
+class LedgerSettings(Section, frozen=True, kw_only=True):
+    """Where feedback is kept; an empty url means SQLite inside the storage root."""
+
+    url: str = ""
+
+
+class ServingSettings(Section, frozen=True, kw_only=True):
+    """The serving process: reload timing, limits and how it waits."""
+
+    debounce_ms: int = 20
+    poll_seconds: float = 2.0
+    retry_seconds: float = 5.0
+    spin_us: int = 0
+    max_message_bytes: int = MEBIBYTE
+    max_tensor_bytes: int = 64 * MEBIBYTE
+    max_rows: int = 1_000
+    queue_length: int = 10_000
+    record_backlog: int = 200_000
+    drain_seconds: float = 5.0
+
+
+class RecorderSettings(Section, frozen=True, kw_only=True):
+    """The recorder process: periods in seconds, capital where a bot states none."""
+
+    writeback_seconds: float = 60.0
+    metric_log_seconds: float = 60.0
+    metric_log_file: str | None = None
+    default_capital: float = 10_000.0
+    history_days: int = 90
+    calendars: dict[str, Literal["24x7", "weekdays"]] = {}
+
+
+class LoggingSettings(Section, frozen=True, kw_only=True):
+    """Log level and form; `auto` is text on a terminal and JSON elsewhere."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    form: Literal["auto", "json", "text"] = "auto"
+
+
+class Settings(Section, frozen=True, kw_only=True):
+    """Everything the daemon can be told."""
+
+    storage: str = "./model_storage"
+    endpoints: Endpoints = Endpoints()
+    ledger: LedgerSettings = LedgerSettings()
+    serving: ServingSettings = ServingSettings()
+    recorder: RecorderSettings = RecorderSettings()
+    logging: LoggingSettings = LoggingSettings()
+
+    @property
+    def storage_root(self) -> Path:
+        """The storage root as an absolute path."""
+        return Path(self.storage).expanduser().absolute()
+
+    @property
+    def ledger_url(self) -> str:
+        """The ledger's database URL, with the default filled in."""
+        default = f"sqlite:///{self.storage_root / 'ledger' / 'ledger.sqlite3'}"
+        return self.ledger.url or default
+
+
+def load_settings(
+    *,
+    file: Path | None,
+    environment: Mapping[str, str],
+    flags: Mapping[str, Any],
+) -> Settings:
+    """Merge the four sources and check the result.
+
+    `flags` maps dotted keys (`endpoints.predict`) to values; None means not given.
+    Raises SettingsError that names the source and the key.
+    """
+    tree: dict[str, Any] = {}
+    if file is not None:
+        tree = _read_file(file)
+        _convert(tree, source=str(file), strict=True)
+    for key, value in environment.items():
+        if key.startswith(ENVIRONMENT_PREFIX):
+            path = key.removeprefix(ENVIRONMENT_PREFIX).lower().split(NESTING)
+            _assign(tree, path, value, source=f"environment variable {key}")
+            _convert(tree, source=f"environment variable {key}", strict=False)
+    for dotted, value in flags.items():
+        if value is not None:
+            _assign(tree, dotted.split("."), value, source=f"--{dotted}")
+    settings = _convert(tree, source="command line", strict=False)
+    _require_loopback(settings.endpoints)
+    return settings
+
+
+def dump_settings(settings: Settings) -> bytes:
+    """Return the settings as JSON, for a child process."""
+    return msgspec.json.encode(settings)
+
+
+def read_settings(path: Path) -> Settings:
+    """Read what dump_settings wrote."""
+    return msgspec.json.decode(path.read_bytes(), type=Settings)
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(source=str(file), problem=f"cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(source=str(file), problem=f"is not valid TOML: {error}") from error
+
+
+def _assign(tree: dict[str, Any], path: list[str], value: Any, *, source: str) -> None:
+    for name in path[:-1]:
+        tree = tree.setdefault(name, {})
+        if not isinstance(tree, dict):
+            raise SettingsError(source=source, problem=f"{name!r} is not a section")
+    tree[path[-1]] = value
+
+
+def _convert(tree: dict[str, Any], *, source: str, strict: bool) -> Settings:
+    try:
+        return msgspec.convert(tree, Settings, strict=strict)
+    except msgspec.ValidationError as error:
+        raise SettingsError(source=source, problem=str(error)) from error
+
+
+def _require_loopback(endpoints: Endpoints) -> None:
+    for name in Endpoints.__struct_fields__:
+        endpoint: str = getattr(endpoints, name)
+        transport, _, address = endpoint.partition("://")
+        if transport == "ipc" and address:
+            continue
+        host, _, port = address.rpartition(":")
+        if transport != "tcp" or not port.isdigit():
+            raise SettingsError(
+                source=f"endpoints.{name}",
+                problem=f"{endpoint!r} is not tcp://127.0.0.1:PORT or ipc://PATH",
+            )
+        if not _is_loopback(host):
+            raise SettingsError(
+                source=f"endpoints.{name}",
+                problem=f"{endpoint!r} listens beyond loopback, where anyone could trade on it "
+                "or feed it; use 127.0.0.1 or ipc",
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
