@@ -1,0 +1,1 @@
+"""Demo trading bots: features, strategy, paper broker, trade journal and their training."""

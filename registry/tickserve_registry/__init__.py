@@ -1,0 +1,1 @@
+"""Registry of trading models: readable files, atomic changes, one compiled artefact each."""
