@@ -1,0 +1,53 @@
+# What a person runs; continuous integration runs the same targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXTRAS := dev
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check format bench constraints clean
+
+help: ## show this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## create .venv with every extra (again only when the dependencies change)
+	@:
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "tickserve needs Python 3.11 or newer; found: $$($(PYTHON) --version 2>&1)." >&2; \
+		echo "Name another interpreter, for example: make $(or $(MAKECMDGOALS),venv) PYTHON=python3.12" >&2; \
+		exit 2; }
+	@echo "Installing tickserve and its dependencies into $(VENV) (a minute or two, once) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $@
+
+demo: venv ## train, serve, trade, promote, measure: the whole way in 90 seconds
+	@$(BIN)/tickserve demo $(ARGS)
+
+test: venv ## run the test suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: venv ## lint, format, types and import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: venv ## apply the formatter and the safe lint fixes
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format
+
+bench: venv ## measure latency and throughput beside a bare ZeroMQ echo
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+constraints: ## rewrite constraints.txt from the newest versions, in a fresh environment
+	@PYTHON='$(PYTHON)' .ci/constraints '.[$(EXTRAS)]'
+
+clean: ## remove .venv, the demo's files and all caches
+	rm -rf $(VENV) .demo build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
