@@ -45,7 +45,7 @@ class StorageUnusable(DaemonError):
 
     def __init__(self, *, root: Path, reason: str) -> None:
         super().__init__(
-            f"storage root {root}: {reason}; check the path and its permissions, or choose "
+            f"storage root {root}: {reason}; mend it (tickserve verify tells more) or choose "
             "another with --storage"
         )
         self.root = root

@@ -1,0 +1,65 @@
+"""What both child processes share: the lifeline to the supervisor, termination, binding."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from types import FrameType
+from typing import Any
+
+import msgspec
+import zmq
+
+from tickserve_server.errors import EndpointInUse
+
+
+class Lifeline:
+    """A socket to the supervisor: says ready or failed once, and is cut when it dies."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._socket = socket.socket(fileno=descriptor)
+        self._socket.setblocking(False)
+
+    def ready(self, **facts: Any) -> None:
+        """Tell the supervisor that this process answers now."""
+        self._tell({"ready": True, **facts})
+
+    def failed(self, reason: str) -> None:
+        """Tell the supervisor, in one line, why this process cannot start."""
+        self._tell({"ready": False, "reason": reason})
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the supervisor is gone."""
+        try:
+            return self._socket.recv(1) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        try:
+            self._socket.sendall(msgspec.json.encode(message) + b"\n")
+        except OSError:
+            return
+
+
+class Termination:
+    """Whether SIGTERM or SIGINT has come; installs the handlers of the main thread."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._request)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+
+
+def bind(socket_: zmq.Socket[bytes], endpoint: str, *, name: str) -> None:
+    """Bind, or raise EndpointInUse with the reason in words."""
+    try:
+        socket_.bind(endpoint)
+    except zmq.ZMQError as error:
+        raise EndpointInUse(name=name, endpoint=endpoint, reason=error.strerror) from error

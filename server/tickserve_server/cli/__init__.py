@@ -1,0 +1,54 @@
+"""The `tickserve` command: a Typer application and what other packages add to it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+
+import typer
+from tickserve_registry.errors import RegistryError
+
+from tickserve_server.cli import process, service, storage
+from tickserve_server.cli.output import fail
+from tickserve_server.errors import DaemonError
+from tickserve_server.launcher import MISSING_EXTRA
+
+PLUGINS = "tickserve.commands"
+
+app = typer.Typer(
+    name="tickserve",
+    help="Where trained trading models go live: registry, prediction daemon, live performance.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+service.add_to(app)
+storage.add_to(app)
+process.add_to(app)
+
+
+def main() -> None:
+    """Run the command line; errors of ours become one line and exit code 1."""
+    for plugin in entry_points(group=PLUGINS):
+        app.command(plugin.name)(_load(plugin))
+    try:
+        app()
+    except (DaemonError, RegistryError) as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _load(plugin: EntryPoint) -> Callable[..., None]:
+    """Return the plugin's function, or one that names the extra it lacks."""
+    try:
+        command: Callable[..., None] = plugin.load()
+    except ModuleNotFoundError as error:
+        missing = error.name
+
+        def unavailable() -> None:
+            fail(f"{plugin.name} needs {missing}; run: pip install 'tickserve[demo]'", MISSING_EXTRA)
+
+        return unavailable
+    return command

@@ -1,0 +1,168 @@
+"""Composition root of the serving process: configure, open, ready, drain, close."""
+
+from __future__ import annotations
+
+import gc
+import os
+import queue
+import time
+from typing import Any
+
+import structlog
+import zmq
+from tickserve_client.messages import PROTOCOL_VERSION, Welcome
+from tickserve_registry.model_registry import ModelRegistry
+
+from tickserve_server.admin import Admin
+from tickserve_server.child import Lifeline, Termination, bind
+from tickserve_server.errors import StorageUnusable
+from tickserve_server.runtime import Runtime
+from tickserve_server.serving.loader import Loader
+from tickserve_server.serving.loop import ServingLoop
+from tickserve_server.serving.records import RecordSender
+from tickserve_server.serving.responder import Responder
+from tickserve_server.serving.table import ModelTable
+from tickserve_server.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+STATISTICS_S = 1.0
+SERVER_NAME = "tickserve"
+
+
+class ServingProcess:
+    """Owns the sockets, the models and the order in which they come and go."""
+
+    def __init__(self, settings: Settings, lifeline: Lifeline) -> None:
+        self._settings = settings
+        self._lifeline = lifeline
+        self._termination = Termination()
+        self._started_at = time.time()
+        self._statistics_at = 0.0
+        self._announcements: queue.SimpleQueue[tuple[str, dict[str, Any]]] = queue.SimpleQueue()
+        runtime = Runtime(settings.storage_root)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._records = RecordSender(
+            self._context, runtime.records, backlog=settings.serving.record_backlog
+        )
+        self._responder = Responder(
+            keep=self._records.add,
+            welcome=self._welcome,
+            max_message_bytes=settings.serving.max_message_bytes,
+        )
+        self._loader = Loader(
+            ModelRegistry(str(settings.storage_root)),
+            settings.serving,
+            publish=self._publish,
+            announce=lambda topic, body: self._announcements.put((topic, body)),
+        )
+        self._socket = self._open()
+        self._admin = Admin(self._context, runtime.admin_serving, report=self._report)
+        self._loop = ServingLoop(
+            self._socket, self._responder, housekeeping=self._housekeeping
+        )
+
+    def run(self) -> int:
+        """Load, say ready, serve until told to stop, then drain and close."""
+        self._loader.refresh()
+        self._require_models()
+        self._responder.ready = True
+        self._loader.start()
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        self._lifeline.ready(models=sorted(self._responder.table.models))
+        self._loop.run()
+        self._drain()
+        self._close()
+        return 0
+
+    def _require_models(self) -> None:
+        """Refuse to start on storage from which nothing can be served, though something should."""
+        loader, root = self._loader, self._settings.storage_root
+        if loader.degraded is not None:
+            raise StorageUnusable(root=root, reason=loader.degraded)
+        if loader.failures and not self._responder.table.models:
+            reasons = "; ".join(f"{build}: {why}" for build, why in loader.failures.items())
+            raise StorageUnusable(root=root, reason=f"no production model can be loaded ({reasons})")
+
+    def _open(self) -> zmq.Socket[bytes]:
+        limits = self._settings.serving
+        socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
+        socket.router_mandatory = True
+        socket.linger = 500
+        socket.sndhwm = limits.queue_length
+        socket.rcvhwm = limits.queue_length
+        socket.maxmsgsize = limits.max_tensor_bytes
+        bind(socket, self._settings.endpoints.predict, name="predict")
+        return socket
+
+    def _publish(self, table: ModelTable) -> None:
+        self._responder.table = table
+
+    def _housekeeping(self, now: float) -> bool:
+        while not self._announcements.empty():
+            self._records.announce(*self._announcements.get_nowait())
+        if now - self._statistics_at >= STATISTICS_S:
+            self._records.statistics(self._report())
+            self._statistics_at = now
+        self._records.service(now)
+        self._admin.service()
+        return not (self._termination.requested or self._lifeline.is_cut)
+
+    def _drain(self) -> None:
+        """Answer what waits and hand every record over, within one deadline."""
+        deadline = time.monotonic() + self._settings.serving.drain_seconds
+        self._loader.stop()
+        self._loop.drain(deadline)
+        while not self._records.is_settled and time.monotonic() < deadline:
+            self._records.service(time.monotonic())
+            time.sleep(0.005)
+        log.info("drained", uncommitted=self._records.uncommitted, dropped=self._records.dropped)
+
+    def _close(self) -> None:
+        self._admin.close()
+        self._records.close()
+        self._socket.close()
+        self._context.term()
+
+    def _welcome(self, request_id: str | int | None) -> Welcome:
+        endpoints, limits = self._settings.endpoints, self._settings.serving
+        return Welcome(
+            id=request_id,
+            server=SERVER_NAME,
+            server_time=time.time_ns() // 1_000_000,
+            versions=[PROTOCOL_VERSION],
+            endpoints={
+                "predict": endpoints.predict,
+                "feedback": endpoints.feedback,
+                "events": endpoints.events,
+            },
+            limits={
+                "message_bytes": limits.max_message_bytes,
+                "tensor_bytes": limits.max_tensor_bytes,
+                "rows": limits.max_rows,
+            },
+        )
+
+    def _report(self) -> dict[str, Any]:
+        responder, loader = self._responder, self._loader
+        return {
+            "process": "serving",
+            "pid": os.getpid(),
+            "started_at": self._started_at,
+            "requests": responder.requests,
+            "errors": dict(responder.errors),
+            "undeliverable": self._loop.undeliverable,
+            "records_uncommitted": self._records.uncommitted,
+            "records_dropped": self._records.dropped,
+            "models": [model.status() for model in responder.table.models.values()],
+            "failures": loader.failures,
+            "degraded": loader.degraded,
+            "last_reload": loader.last_reload,
+        }
+
+
+def run(settings: Settings, lifeline: int) -> int:
+    """Run the serving process to its end; returns the exit code."""
+    return ServingProcess(settings, Lifeline(lifeline)).run()

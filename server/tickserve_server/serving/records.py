@@ -1,0 +1,159 @@
+"""Prediction records on their way to the recorder: batched, kept until committed, never waited for."""
+
+from __future__ import annotations
+
+import secrets
+import struct
+from collections import deque
+from typing import Any, NamedTuple
+
+import msgspec
+import zmq
+
+SEQUENCE = struct.Struct(">Q")
+RECORDS, EVENT, STATISTICS, COMMITTED, HELLO = b"R", b"E", b"S", b"C", b"H"
+BATCH_RECORDS = 512
+RESEND_AFTER_S = 2.0
+
+
+class Record(NamedTuple):
+    """One answered request, in the order of the records channel."""
+
+    prediction_id: str
+    build: str
+    digest: str
+    served_at_ms: int
+    bar_time_ms: int | None
+    server_us: int
+    rows: int
+    outputs: bytes
+    action: Any
+    inputs: bytes
+
+
+class Parcel(NamedTuple):
+    """One numbered message that is kept until the recorder reports it as committed."""
+
+    sequence: int
+    records: int
+    frames: list[bytes]
+
+
+class RecordSender:
+    """The serving process's end of the records channel.
+
+    Everything is kept until the recorder reports it as committed and is sent again after the
+    recorder has restarted, up to `backlog` records; beyond that the oldest are dropped and
+    counted. No call here ever blocks.
+    """
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, *, backlog: int):
+        self._socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
+        self._socket.routing_id = b"serving-" + secrets.token_bytes(8)
+        self._socket.linger = 0
+        self._socket.sndhwm = 0
+        self._socket.immediate = True
+        self._socket.connect(endpoint)
+        self._encoder = msgspec.msgpack.Encoder()
+        self._backlog = backlog
+        self._fresh: list[Record] = []
+        self._kept: deque[Parcel] = deque()
+        self._unsent: deque[Parcel] = deque()
+        self._sequence = 0
+        self._kept_records = 0
+        self._progress_at = 0.0
+        self.dropped = 0
+
+    @property
+    def uncommitted(self) -> int:
+        """Records that the recorder has not yet reported as committed."""
+        return self._kept_records + len(self._fresh)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything handed over is committed."""
+        return not self._fresh and not self._kept
+
+    def add(self, record: Record) -> None:
+        """Take one record; it is sent with the next service()."""
+        self._fresh.append(record)
+
+    def announce(self, topic: str, body: dict[str, Any]) -> None:
+        """Hand an event to the recorder, which publishes it."""
+        self._pack_fresh()
+        self._keep(EVENT, self._encoder.encode({"topic": topic, "body": body}), records=0)
+
+    def statistics(self, figures: dict[str, Any]) -> None:
+        """Hand over serving figures; a newer one replaces them, so they are not kept."""
+        frames = [STATISTICS, SEQUENCE.pack(0), self._encoder.encode(figures)]
+        try:
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            return
+
+    def service(self, now: float) -> None:
+        """Read what the recorder says, send what waits; `now` is monotonic seconds."""
+        self._receive(now)
+        self._pack_fresh()
+        if self._kept and not self._unsent and now - self._progress_at > RESEND_AFTER_S:
+            self._resend_all(now)
+        self._send(now)
+        self._bound()
+
+    def close(self) -> None:
+        """Close the socket; what is not committed is lost with the process."""
+        self._socket.close()
+
+    def _receive(self, now: float) -> None:
+        while True:
+            try:
+                kind, *rest = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            if kind == HELLO:
+                self._resend_all(now)
+            elif kind == COMMITTED:
+                self._forget(SEQUENCE.unpack(rest[0])[0])
+                self._progress_at = now
+
+    def _pack_fresh(self) -> None:
+        fresh = self._fresh
+        for start in range(0, len(fresh), BATCH_RECORDS):
+            batch = fresh[start : start + BATCH_RECORDS]
+            self._keep(RECORDS, self._encoder.encode(batch), records=len(batch))
+        fresh.clear()
+
+    def _keep(self, kind: bytes, body: bytes, *, records: int) -> None:
+        self._sequence += 1
+        frames = [kind, SEQUENCE.pack(self._sequence), body]
+        parcel = Parcel(self._sequence, records, frames)
+        self._kept.append(parcel)
+        self._unsent.append(parcel)
+        self._kept_records += records
+
+    def _send(self, now: float) -> None:
+        while self._unsent:
+            try:
+                self._socket.send_multipart(self._unsent[0].frames, zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self._unsent.popleft()
+            self._progress_at = now
+
+    def _forget(self, committed: int) -> None:
+        while self._kept and self._kept[0].sequence <= committed:
+            self._kept_records -= self._kept.popleft().records
+        while self._unsent and self._unsent[0].sequence <= committed:
+            self._unsent.popleft()
+
+    def _resend_all(self, now: float) -> None:
+        self._unsent = deque(self._kept)
+        self._progress_at = now
+
+    def _bound(self) -> None:
+        while self._kept_records > self._backlog:
+            oldest = self._kept.popleft()
+            self._kept_records -= oldest.records
+            self.dropped += oldest.records
+            if self._unsent and self._unsent[0] is oldest:
+                self._unsent.popleft()

@@ -1,0 +1,66 @@
+"""The models that answer now, by every name a bot may use; replaced whole, never changed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+from tickserve_registry.catalog import Entry
+
+from tickserve_server.serving.model import LiveModel
+from tickserve_server.serving.refusal import Refusal
+
+
+class ModelTable:
+    """One consistent view: family, model_id and build resolve to models of the same instant.
+
+    A family resolves to its newest version, a model_id to its newest build.
+    """
+
+    def __init__(
+        self,
+        models: Iterable[LiveModel] = (),
+        *,
+        known: Iterable[Entry] = (),
+        failures: Mapping[str, str] | None = None,
+    ) -> None:
+        self.models = {model.build: model for model in models}
+        self.failures = dict(failures or {})
+        self._by_name: dict[str, LiveModel] = {}
+        for model in sorted(self.models.values(), key=_age):
+            for name in (model.entry.family, model.model_id, model.build):
+                self._by_name[name] = model
+        self._environments: dict[str, str] = {}
+        for entry in known:
+            for name in (entry.family, entry.model_id, entry.build):
+                if entry.environment == "production" or name not in self._environments:
+                    self._environments[name] = entry.environment
+
+    def find(self, name: str) -> LiveModel:
+        """Return the model that answers to the name.
+
+        Raises Refusal: not_ready, not_in_production or unknown_model with the nearest names.
+        """
+        model = self._by_name.get(name)
+        if model is not None:
+            return model
+        environment = self._environments.get(name)
+        if environment == "production":
+            reason = next(
+                (text for build, text in self.failures.items() if build.startswith(name)),
+                "it is being loaded",
+            )
+            raise Refusal("not_ready", f"{name} is not ready: {reason}", reason=reason)
+        if environment is not None:
+            raise Refusal(
+                "not_in_production",
+                f"{name} is in {environment}; promote it with: tickserve promote {name}",
+                environment=environment,
+            )
+        nearest = difflib.get_close_matches(name, self._environments, n=3, cutoff=0.5)
+        hint = f"; did you mean {', '.join(nearest)}?" if nearest else ""
+        raise Refusal("unknown_model", f"no model is called {name!r}{hint}", nearest=nearest)
+
+
+def _age(model: LiveModel) -> tuple[int, str]:
+    return model.entry.version, model.entry.date
