@@ -1,10 +1,10 @@
 """The client's error tree.
 
-    ClientError
-    ├── RequestTimeout     no reply within the timeout; the request may be sent again
-    ├── ConnectionFailed   nobody listens at the endpoint
-    ├── ProtocolError      a message that breaks the wire protocol
-    └── ServerError        the daemon answered with a typed error (`code`, `details`)
+ClientError
+├── RequestTimeout     no reply within the timeout; the request may be sent again
+├── ConnectionFailed   nobody listens at the endpoint
+├── ProtocolError      a message that breaks the wire protocol
+└── ServerError        the daemon answered with a typed error (`code`, `details`)
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class ConnectionFailed(ClientError):
 class ProtocolError(ClientError):
     """A message that cannot be read; `reason` says what is wrong and where."""
 
-    def __init__(self, reason: str, *, op: str | None = None, request_id: str | None = None) -> None:
+    def __init__(
+        self, reason: str, *, op: str | None = None, request_id: str | None = None
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.op = op

@@ -242,13 +242,5 @@ class Ack(Message, tag="ack", frozen=True, kw_only=True, omit_defaults=True):
 
 
 Reply = (
-    Prediction
-    | Predictions
-    | Error
-    | Welcome
-    | Pong
-    | ModelList
-    | Description
-    | StatusReport
-    | Ack
+    Prediction | Predictions | Error | Welcome | Pong | ModelList | Description | StatusReport | Ack
 )

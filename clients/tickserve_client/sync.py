@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import zmq
 
@@ -201,7 +201,7 @@ class Client:
             self._feedback.close()
         self._context.term()
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

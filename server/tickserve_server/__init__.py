@@ -1,1 +1,1 @@
-"""The tickserve daemon: serving process, recorder process, their supervisor and the command line."""
+"""The tickserve daemon: serving process, recorder process, supervisor and command line."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import zmq
@@ -29,7 +29,7 @@ class Admin:
         self._socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         self._socket.linger = 0
         bind(self._socket, endpoint, name="admin")
-        os.chmod(endpoint.removeprefix("ipc://"), OWNER_ONLY)
+        Path(endpoint.removeprefix("ipc://")).chmod(OWNER_ONLY)
         self._report = report
         self._decoder: Decoder[Status] = Decoder(Status)
         self._encoder = Encoder()

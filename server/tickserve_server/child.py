@@ -53,7 +53,7 @@ class Termination:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._request)
 
-    def _request(self, number: int, frame: FrameType | None) -> None:
+    def _request(self, _number: int, _frame: FrameType | None) -> None:
         self.requested = True
 
 

@@ -133,7 +133,8 @@ class Child:
 
 class Daemon:
     """Runs the service in the foreground. Shutdown order: serving, which hands its records
-    over, then the recorder, which commits them and writes the live figures back."""
+    over, then the recorder, which commits them and writes the live figures back.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

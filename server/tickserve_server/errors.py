@@ -1,12 +1,12 @@
 """The daemon's error tree; each error's text is the one line that an operator reads.
 
-    DaemonError
-    ├── SettingsError       a setting is unknown, of the wrong type or not allowed
-    ├── EndpointInUse       another process listens where this one was told to
-    ├── StorageUnusable     the storage root cannot be read or written
-    ├── AlreadyRunning      another daemon owns this storage root
-    ├── ChildFailed         a child process ended before it was ready
-    └── NotAnswering        no daemon answers where a command looked for one
+DaemonError
+├── SettingsError       a setting is unknown, of the wrong type or not allowed
+├── EndpointInUse       another process listens where this one was told to
+├── StorageUnusable     the storage root cannot be read or written
+├── AlreadyRunning      another daemon owns this storage root
+├── ChildFailed         a child process ended before it was ready
+└── NotAnswering        no daemon answers where a command looked for one
 """
 
 from __future__ import annotations

@@ -136,7 +136,9 @@ def _read_file(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SettingsError(source=str(file), problem=f"cannot be read ({error.strerror})") from error
+        raise SettingsError(
+            source=str(file), problem=f"cannot be read ({error.strerror})"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(source=str(file), problem=f"is not valid TOML: {error}") from error
 

@@ -48,7 +48,9 @@ def _load(plugin: EntryPoint) -> Callable[..., None]:
         missing = error.name
 
         def unavailable() -> None:
-            fail(f"{plugin.name} needs {missing}; run: pip install 'tickserve[demo]'", MISSING_EXTRA)
+            fail(
+                f"{plugin.name} needs {missing}; run: pip install 'tickserve[demo]'", MISSING_EXTRA
+            )
 
         return unavailable
     return command

@@ -37,7 +37,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: tickserve status --storage model_storage --json")(status)
 
 
-def serve(
+def serve(  # noqa: PLR0917 - Typer passes options by name
     config: Path | None = CONFIG,
     storage: str | None = STORAGE,
     predict: str | None = PREDICT,

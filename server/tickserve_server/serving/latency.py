@@ -22,8 +22,7 @@ class LatencyHistogram:
         """Count one duration in nanoseconds."""
         self.counts[_index(duration_ns >> NANOSECONDS_SHIFT)] += 1
         self.count += 1
-        if duration_ns > self.max_ns:
-            self.max_ns = duration_ns
+        self.max_ns = max(self.max_ns, duration_ns)
 
     def percentile_us(self, fraction: float) -> float | None:
         """Return the upper bound of the bucket that holds the fraction, in µs."""

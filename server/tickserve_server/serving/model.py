@@ -61,6 +61,8 @@ class LiveModel:
             max_rows=max_rows,
         )
         self.engine = Engine(source.artefact, row_shape=self.contract.row_shape)
+        declared = (self.output.long_above, self.output.short_below) != (None, None)
+        self._acts = declared and self.engine.outputs == 1
         self.loaded_at = time.time()
         self.latency = LatencyHistogram()
         self.predictions = 0
@@ -68,16 +70,14 @@ class LiveModel:
         self._prove(metadata.golden.inputs, metadata.golden.outputs, metadata.golden.tolerance)
         self._warm_up()
 
-    def action(self, output: float) -> Action | None:
-        """Return what the declared thresholds make of one output; None without thresholds."""
-        above, below = self.output.long_above, self.output.short_below
-        if above is None and below is None:
+    def actions(self, output: Any) -> Action | list[Action] | None:
+        """Return what the declared thresholds make of an output, or of a list of rows' outputs.
+
+        None where the metadata declares no thresholds.
+        """
+        if not self._acts:
             return None
-        if above is not None and output > above:
-            return "long"
-        if below is not None and output < below:
-            return "short"
-        return "flat"
+        return [self._act(row) for row in output] if isinstance(output, list) else self._act(output)
 
     def card(self) -> ModelCard:
         """Return what a bot must know to ask this model."""
@@ -101,6 +101,14 @@ class LiveModel:
             "errors": dict(self.errors),
             "latency": self.latency.summary(),
         }
+
+    def _act(self, output: float) -> Action:
+        above, below = self.output.long_above, self.output.short_below
+        if above is not None and output > above:
+            return "long"
+        if below is not None and output < below:
+            return "short"
+        return "flat"
 
     def _prove(self, inputs: Any, outputs: Any, tolerance: float) -> None:
         rows: Array = np.array(inputs, dtype=np.float32).reshape(-1, *self.contract.row_shape)

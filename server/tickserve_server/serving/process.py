@@ -58,9 +58,7 @@ class ServingProcess:
         )
         self._socket = self._open()
         self._admin = Admin(self._context, runtime.admin_serving, report=self._report)
-        self._loop = ServingLoop(
-            self._socket, self._responder, housekeeping=self._housekeeping
-        )
+        self._loop = ServingLoop(self._socket, self._responder, housekeeping=self._housekeeping)
 
     def run(self) -> int:
         """Load, say ready, serve until told to stop, then drain and close."""
@@ -84,7 +82,9 @@ class ServingProcess:
             raise StorageUnusable(root=root, reason=loader.degraded)
         if loader.failures and not self._responder.table.models:
             reasons = "; ".join(f"{build}: {why}" for build, why in loader.failures.items())
-            raise StorageUnusable(root=root, reason=f"no production model can be loaded ({reasons})")
+            raise StorageUnusable(
+                root=root, reason=f"no production model can be loaded ({reasons})"
+            )
 
     def _open(self) -> zmq.Socket[bytes]:
         limits = self._settings.serving

@@ -1,4 +1,4 @@
-"""Prediction records on their way to the recorder: batched, kept until committed, never waited for."""
+"""Prediction records on their way to the recorder: batched, and kept until committed."""
 
 from __future__ import annotations
 

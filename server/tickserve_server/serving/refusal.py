@@ -7,7 +7,7 @@ from typing import Any
 from tickserve_client.messages import Error, ErrorCode
 
 
-class Refusal(Exception):  # noqa: N818 - a normal answer of the protocol, not a failure of ours
+class Refusal(Exception):
     """Raised anywhere below the responder; becomes the typed error that the bot receives."""
 
     def __init__(self, code: ErrorCode, message: str, **details: Any) -> None:

@@ -37,6 +37,7 @@ from tickserve_server.serving.table import ModelTable
 
 OPERATIONS = frozenset({"predict", "hello", "ping", "models", "describe"})
 BODY_FRAMES = 2
+NANOSECONDS_IN_MS = 1_000_000
 
 
 class Responder:
@@ -68,10 +69,10 @@ class Responder:
         started = time.perf_counter_ns()
         self.requests += 1
         as_json = bool(body) and is_json(body[0])
-        request_id: str | int | None = None
+        request: PredictRequest | None = None
+        reply: Message
         try:
             request = self._read(body)
-            request_id = request.id
             if isinstance(request, Predict):
                 frame = body[1] if len(body) == BODY_FRAMES else None
                 reply, answer = self._predict(request, frame, started)
@@ -79,12 +80,16 @@ class Responder:
                 return [encoded] if answer is None else [encoded, answer]
             reply = self._inform(request)
         except Refusal as refusal:
-            reply = self._count(refusal.reply(request_id))
+            reply = self._count(refusal.reply(_request_id(request, body)))
         except ProtocolError as error:
             reply = self._count(_unreadable(error, body))
         except Exception as error:  # noqa: BLE001 - whatever fails, the bot gets an answer
             reply = self._count(
-                Error(id=request_id, code="internal", message=f"{type(error).__name__}: {error}")
+                Error(
+                    id=_request_id(request, body),
+                    code="internal",
+                    message=f"{type(error).__name__}: {error}",
+                )
             )
         return [self._encoder.encode(reply, as_json=as_json)]
 
@@ -104,75 +109,67 @@ class Responder:
             )
         request, _ = self._decoder.decode(body[0])
         if request.v != PROTOCOL_VERSION:
-            raise _numbered(
-                request.id,
-                Refusal(
-                    "unsupported_version",
-                    f"protocol version {request.v} is not spoken here",
-                    versions=[PROTOCOL_VERSION],
-                ),
+            raise Refusal(
+                "unsupported_version",
+                f"protocol version {request.v} is not spoken here",
+                versions=[PROTOCOL_VERSION],
             )
         return request
 
     def _predict(
         self, request: Predict, frame: bytes | None, started: int
     ) -> tuple[Message, bytes | None]:
-        now_ms = time.time_ns() // 1_000_000
-        bar_time = None if request.bar_time is None else milliseconds(request.bar_time)
         if request.deadline_ms is not None and request.sent_at is not None:
-            _require_in_time(request, now_ms)
+            _require_in_time(request.deadline_ms, sent_at=milliseconds(request.sent_at))
         if request.models is None:
             if request.model is None:
                 raise Refusal("malformed", "name a `model`, or several in `models`")
-            return self._one(request.model, request, frame, bar_time, now_ms, started)
+            return self._one(request.model, request, frame, started)
         replies: list[Prediction | Error] = []
         for name in request.models:
             try:
-                reply, _ = self._one(name, request, frame, bar_time, now_ms, started)
+                reply, _ = self._one(name, request, frame, started)
                 replies.append(reply)
             except Refusal as refusal:
                 replies.append(self._count(refusal.reply(request.id)))
         return Predictions(id=request.id, predictions=replies), None
 
     def _one(
-        self,
-        name: str,
-        request: Predict,
-        frame: bytes | None,
-        bar_time: int | None,
-        now_ms: int,
-        started: int,
+        self, name: str, request: Predict, frame: bytes | None, started: int
     ) -> tuple[Prediction, bytes | None]:
+        """Answer for one model; the second value is the tensor frame of the reply, if any."""
+        bar_time = None if request.bar_time is None else milliseconds(request.bar_time)
         model = self.table.find(name)
         try:
             output, outputs, inputs, rows = self._run(model, request, frame)
         except Refusal as refusal:
             model.errors[refusal.code] += 1
             raise
-        model.predictions += rows
-        action = _actions(model, output, single=frame is None and isinstance(output, float))
+        action = model.actions(output)
         duration = time.perf_counter_ns() - started
-        model.latency.add(duration)
+        served_at = time.time_ns() // NANOSECONDS_IN_MS
         server_us = duration // 1000
+        model.predictions += rows
+        model.latency.add(duration)
         prediction_id = None
         if request.log:
-            prediction_id = self._ids.next(now_ms)
+            prediction_id = self._ids.next(served_at)
             self._keep(
                 Record(
-                    prediction_id,
-                    model.build,
-                    model.digest,
-                    now_ms,
-                    bar_time,
-                    server_us,
-                    rows,
-                    outputs,
-                    action,
-                    inputs,
+                    prediction_id=prediction_id,
+                    build=model.build,
+                    digest=model.digest,
+                    served_at_ms=served_at,
+                    bar_time_ms=bar_time,
+                    server_us=server_us,
+                    rows=rows,
+                    outputs=outputs,
+                    action=action,
+                    inputs=inputs,
                 )
             )
         as_tensor = frame is not None and request.models is None
-        return Prediction(
+        reply = Prediction(
             id=request.id,
             prediction_id=prediction_id,
             model_id=model.model_id,
@@ -182,9 +179,10 @@ class Responder:
             tensor=[rows, model.engine.outputs] if as_tensor else None,
             action=action,
             bar_time=request.bar_time,
-            served_at=now_ms,
+            served_at=served_at,
             server_us=server_us,
-        ), (outputs if as_tensor else None)
+        )
+        return reply, outputs if as_tensor else None
 
     def _run(
         self, model: LiveModel, request: Predict, frame: bytes | None
@@ -207,16 +205,15 @@ class Responder:
             batch, single = contract.batch(features)
         return _run_batch(model, batch, single=single)
 
-    def _inform(self, request: PredictRequest) -> Message:
+    def _inform(self, request: Hello | Ping | Models | Describe) -> Message:
         if isinstance(request, Ping):
-            now_ms = time.time_ns() // 1_000_000
+            now_ms = time.time_ns() // NANOSECONDS_IN_MS
             return Pong(id=request.id, server_time=now_ms, ready=self.ready)
         if isinstance(request, Hello):
             return self._welcome(request.id)
         if isinstance(request, Models):
             models = self.table.models.values()
             return ModelList(id=request.id, models=[model.card() for model in models])
-        assert isinstance(request, Describe)  # noqa: S101 - the decoder's union ends here
         return Description(id=request.id, metadata=self.table.find(request.model).document)
 
     def _count(self, error: Error) -> Error:
@@ -232,26 +229,14 @@ def _run_batch(model: LiveModel, batch: Array, *, single: bool) -> tuple[Any, by
     return output[0] if single else output, answer.tobytes(), batch.tobytes(), len(batch)
 
 
-def _actions(model: LiveModel, output: Any, *, single: bool) -> Any:
-    if model.engine.outputs != 1:
-        return None
-    if single:
-        return model.action(output)
-    outputs = output if isinstance(output, list) else [output]
-    actions = [model.action(value) for value in outputs]
-    return None if actions[0] is None else actions if isinstance(output, list) else actions[0]
-
-
-def _require_in_time(request: Predict, now_ms: int) -> None:
-    assert request.sent_at is not None  # noqa: S101 - the caller has looked
-    assert request.deadline_ms is not None  # noqa: S101 - the caller has looked
-    age = now_ms - milliseconds(request.sent_at)
-    if age > request.deadline_ms:
+def _require_in_time(deadline_ms: float, *, sent_at: int) -> None:
+    age = time.time_ns() // NANOSECONDS_IN_MS - sent_at
+    if age > deadline_ms:
         raise Refusal(
             "expired",
-            f"the request is {age} ms old, its deadline was {request.deadline_ms:g} ms",
+            f"the request is {age} ms old, its deadline was {deadline_ms:g} ms",
             age_ms=age,
-            limit_ms=request.deadline_ms,
+            limit_ms=deadline_ms,
         )
 
 
@@ -259,18 +244,16 @@ def _non_finite(model: LiveModel) -> Refusal:
     return Refusal("internal", f"{model.build} put out a number that is not finite")
 
 
-def _numbered(request_id: str | int | None, refusal: Refusal) -> ProtocolError:
-    """Carry a refusal found before the request's id could be kept."""
-    error = ProtocolError(refusal.message, request_id=None)
-    error.__cause__ = refusal
-    error.request_id = request_id  # type: ignore[assignment]
-    return error
+def _request_id(request: PredictRequest | None, body: Sequence[bytes]) -> str | int | None:
+    """The id to echo, also where the request was refused before it was read whole."""
+    if request is not None:
+        return request.id
+    found: str | int | None = peek(body[0])[1] if body else None
+    return found
 
 
 def _unreadable(error: ProtocolError, body: Sequence[bytes]) -> Error:
-    cause = error.__cause__
-    if isinstance(cause, Refusal):
-        return cause.reply(error.request_id)
+    """Say what is wrong with a request that cannot be decoded, as exactly as can be seen."""
     op, request_id = peek(body[0]) if body else (None, None)
     if op is not None and op not in OPERATIONS:
         return Error(
@@ -279,9 +262,10 @@ def _unreadable(error: ProtocolError, body: Sequence[bytes]) -> Error:
             message=f"no operation is called {op!r}",
             details={"op": op, "known": sorted(OPERATIONS)},
         )
-    details = {"features": wrong} if body and (wrong := _not_numbers(body[0])) else {}
-    reason = f"{error.reason} ({', '.join(wrong)})" if details else error.reason
-    return Error(id=request_id, code="malformed", message=reason, details=details)
+    wrong = _not_numbers(body[0]) if body else []
+    message = f"{error.reason} ({', '.join(wrong)})" if wrong else error.reason
+    details = {"features": wrong} if wrong else {}
+    return Error(id=request_id, code="malformed", message=message, details=details)
 
 
 def _not_numbers(body: bytes) -> list[str]:

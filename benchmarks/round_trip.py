@@ -1,0 +1,108 @@
+"""Single-row round trip of one raw client beside a bare ROUTER/DEALER echo of the same bytes."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import multiprocessing
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+
+import msgspec
+import zmq
+from tickserve_client.messages import Predict
+
+from benchmarks.daemon import free_endpoint, running
+
+BLOCK = 500
+"""Requests to one side before it is the other side's turn."""
+
+
+def echo(endpoint: str) -> None:
+    """Send back what comes, for ever: the least that any Python server can do."""
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
+        socket.bind(endpoint)
+        while True:
+            socket.send_multipart(socket.recv_multipart())
+
+
+@contextlib.contextmanager
+def echo_server() -> Iterator[str]:
+    """Run the echo in a process of its own."""
+    endpoint = free_endpoint()
+    process = multiprocessing.get_context("spawn").Process(target=echo, args=(endpoint,))
+    process.start()
+    try:
+        yield endpoint
+    finally:
+        process.terminate()
+        process.join()
+
+
+def time_block(socket: zmq.Socket[bytes], body: bytes, count: int) -> list[int]:
+    """Time `count` round trips one after the other, in nanoseconds."""
+    durations = []
+    for _ in range(count):
+        started = time.perf_counter_ns()
+        socket.send(body)
+        reply = socket.recv()
+        durations.append(time.perf_counter_ns() - started)
+        assert len(reply) >= len(body) // 4, reply
+    return durations
+
+
+def request(features: int) -> Predict:
+    """One single-row request by feature name."""
+    row = {f"f{index}": 0.1 * index for index in range(features)}
+    return Predict(id="1", model="eurusd_1h_xgb_bench", features=row)
+
+
+def percentile(values: list[int], fraction: float) -> float:
+    """Return a percentile of nanoseconds, in µs."""
+    return sorted(values)[int(fraction * (len(values) - 1))] / 1000
+
+
+def compare(served: str, echoed: str, body: bytes, *, blocks: int) -> tuple[list[int], list[int]]:
+    """Interleave blocks of round trips to both sides; return both sides' durations."""
+    ours: list[int] = []
+    theirs: list[int] = []
+    with zmq.Context() as context:
+        with context.socket(zmq.DEALER) as left, context.socket(zmq.DEALER) as right:
+            left.connect(served)
+            right.connect(echoed)
+            for socket in (left, right):
+                socket.rcvtimeo = 10_000
+                time_block(socket, body, BLOCK)
+            for _ in range(blocks):
+                ours += time_block(left, body, BLOCK)
+                theirs += time_block(right, body, BLOCK)
+    return ours, theirs
+
+
+def report(name: str, ours: list[int], theirs: list[int]) -> None:
+    """Print percentiles of both sides and their ratios."""
+    cells = [f"{name:28}"]
+    for fraction in (0.5, 0.99):
+        a, b = percentile(ours, fraction), percentile(theirs, fraction)
+        cells.append(f"p{fraction * 100:g} {a:7.1f} µs  echo {b:7.1f} µs  ratio {a / b:5.2f}")
+    print("   ".join(cells))
+
+
+def main() -> None:
+    """Measure both codecs on the 5-feature 100-tree model, prediction records on."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--blocks", type=int, default=20, help=f"blocks of {BLOCK} round trips")
+    blocks = parser.parse_args(sys.argv[2:]).blocks
+    message = request(5)
+    ratios = []
+    with running() as endpoints, echo_server() as echoed:
+        for codec, encode in (
+            ("MessagePack", msgspec.msgpack.encode),
+            ("JSON", msgspec.json.encode),
+        ):
+            ours, theirs = compare(endpoints.predict, echoed, encode(message), blocks=blocks)
+            report(f"single-row round trip, {codec}", ours, theirs)
+            ratios.append(statistics.median(ours) / statistics.median(theirs))
+    print(f"served ÷ echo, medians: {ratios[0]:.2f} MessagePack, {ratios[1]:.2f} JSON")
