@@ -68,16 +68,18 @@ def compare(served: str, echoed: str, body: bytes, *, blocks: int) -> tuple[list
     """Interleave blocks of round trips to both sides; return both sides' durations."""
     ours: list[int] = []
     theirs: list[int] = []
-    with zmq.Context() as context:
-        with context.socket(zmq.DEALER) as left, context.socket(zmq.DEALER) as right:
-            left.connect(served)
-            right.connect(echoed)
-            for socket in (left, right):
-                socket.rcvtimeo = 10_000
-                time_block(socket, body, BLOCK)
-            for _ in range(blocks):
-                ours += time_block(left, body, BLOCK)
-                theirs += time_block(right, body, BLOCK)
+    context: zmq.Context[zmq.Socket[bytes]]
+    with zmq.Context() as context, context.socket(zmq.DEALER) as left:
+        right = context.socket(zmq.DEALER)
+        left.connect(served)
+        right.connect(echoed)
+        for socket in (left, right):
+            socket.rcvtimeo = 10_000
+            time_block(socket, body, BLOCK)
+        for _ in range(blocks):
+            ours += time_block(left, body, BLOCK)
+            theirs += time_block(right, body, BLOCK)
+        right.close()
     return ours, theirs
 
 

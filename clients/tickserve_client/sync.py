@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Sequence
@@ -69,7 +70,7 @@ class Channel:
         raise RequestTimeout(op=op, endpoint=self.endpoint, seconds=timeout)
 
     def _wait(self, event: int, deadline: float) -> bool:
-        remaining_ms = max(0.0, (deadline - time.monotonic()) * 1000)
+        remaining_ms = max(0, math.ceil((deadline - time.monotonic()) * 1000))
         return bool(self._socket.poll(remaining_ms, event))
 
     def close(self) -> None:

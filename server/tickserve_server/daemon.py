@@ -132,8 +132,10 @@ class Child:
 
 
 class Daemon:
-    """Runs the service in the foreground. Shutdown order: serving, which hands its records
-    over, then the recorder, which commits them and writes the live figures back.
+    """Runs the service in the foreground.
+
+    Shutdown order: the serving process, which hands its records over, then the recorder, which
+    commits them and writes the live figures back.
     """
 
     def __init__(self, settings: Settings) -> None:

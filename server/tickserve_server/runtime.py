@@ -12,6 +12,7 @@ from typing import IO
 from tickserve_server.errors import AlreadyRunning, StorageUnusable
 
 FOLDER_MODE = 0o700
+LONGEST_BASE = 50
 
 
 class Runtime:
@@ -24,7 +25,7 @@ class Runtime:
         self.storage_root = storage_root
         key = hashlib.sha256(os.fsencode(storage_root.resolve())).hexdigest()[:16]
         base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-        if len(base) > 50:
+        if len(base) > LONGEST_BASE:
             base = "/tmp"  # noqa: S108 - the folder below is private (0700, owner checked)
         self.folder = Path(base) / f"tickserve-{os.getuid()}-{key}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -23,7 +24,7 @@ def add_to(app: typer.Typer) -> None:
         app.command(name, hidden=True)(_command(name))
 
 
-def _command(name: str) -> object:
+def _command(name: str) -> Callable[[Path, int], None]:
     def run(settings: Path = SETTINGS, lifeline: int = LIFELINE) -> None:
         """Run one process of the daemon; started by `tickserve serve`."""
         resolved = read_settings(settings)

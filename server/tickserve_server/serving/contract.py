@@ -16,6 +16,7 @@ from tickserve_server.serving.refusal import Refusal
 
 Array = npt.NDArray[np.float32]
 Row = Sequence[float | None]
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class InputContract:
@@ -170,7 +171,7 @@ def _picker(names: tuple[str, ...]) -> Callable[[dict[str, Any]], tuple[Any, ...
 
 
 def _fits_float32(number: float) -> bool:
-    return math.isfinite(number) and abs(number) <= 3.4028235e38
+    return math.isfinite(number) and abs(number) <= FLOAT32_MAX
 
 
 def _not_finite(names: list[str]) -> Refusal:

@@ -31,7 +31,7 @@ class Engine:
             artefact, options, providers=["CPUExecutionProvider"]
         )
         self.row: Array = np.zeros((1, *row_shape), dtype=np.float32)
-        self.row_bytes = memoryview(self.row).cast("B")
+        self.row_bytes = self.row.data.cast("B")
         self.outputs = self._measure_outputs()
         self._answer: Array = np.zeros((1, self.outputs), dtype=np.float32)
         self._binding = self._bind()
