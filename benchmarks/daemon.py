@@ -1,8 +1,10 @@
-"""A real daemon on free loopback ports with one model, for benchmarks to talk to."""
+"""A real daemon on free loopback ports over a storage root, for benchmarks and tests."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,41 +12,110 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import xgboost
-from tickserve_client import Client, ClientError
 from tickserve_registry.model_registry import ModelRegistry
 
+from tickserve_client import Client, ClientError
+
 START_S = 60.0
+STOP_S = 20.0
 
 
 class Endpoints(NamedTuple):
-    """Where the daemon listens."""
+    """Where a daemon listens."""
 
     predict: str
     feedback: str
     events: str
 
 
-def free_endpoint() -> str:
-    """Return a loopback endpoint whose port is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+def free_endpoints() -> Endpoints:
+    """Return loopback endpoints whose ports are free now and differ."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in Endpoints._fields]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return Endpoints(*(f"tcp://127.0.0.1:{probe.getsockname()[1]}" for probe in probes))
 
 
-def train(*, features: int, trees: int, depth: int) -> xgboost.XGBClassifier:
+class Service:
+    """`tickserve serve` in a process of its own; its log is in `log`."""
+
+    def __init__(self, folder: Path, *, writeback_seconds: float = 60.0) -> None:
+        self.storage = folder / "model_storage"
+        self.endpoints = free_endpoints()
+        self.log = folder / "daemon.log"
+        self._environment = {
+            **os.environ,
+            "TICKSERVE_RECORDER__WRITEBACK_SECONDS": str(writeback_seconds),
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> list[str]:
+        """Return the command line."""
+        command = [sys.executable, "-m", "tickserve_server", "serve"]
+        command += ["--storage", str(self.storage)]
+        for name, endpoint in self.endpoints._asdict().items():
+            command += [f"--{name}", endpoint]
+        return command
+
+    def start(self) -> Self:
+        """Start it and wait until it answers; raise TimeoutError or RuntimeError."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(self.command(), env=self._environment, stderr=log)
+        deadline = time.monotonic() + START_S
+        with self.client() as client:
+            while time.monotonic() < deadline:
+                with contextlib.suppress(ClientError):
+                    if client.ping().ready:
+                        return self
+                if self._process.poll() is not None:
+                    raise RuntimeError(self.log.read_text())
+        raise TimeoutError(f"no daemon at {self.endpoints.predict} within {START_S:g} s")
+
+    def client(self, *, bot: str = "bot", timeout: float = 0.5) -> Client:
+        """Return a client of the daemon."""
+        return Client(self.endpoints.predict, bot=bot, currency="USD", timeout=timeout)
+
+    def child(self, name: str) -> int:
+        """Return the pid of the recorder or the serving process, from its command line."""
+        assert self._process is not None
+        found = subprocess.run(
+            ["pgrep", "-P", str(self._process.pid), "-f", f"tickserve_server {name}"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return int(found.stdout.split()[0])
+
+    def stop(self) -> int:
+        """End it with SIGTERM and return its exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(STOP_S)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.stop()
+
+
+def train(*, features: int = 5, trees: int = 100, depth: int = 5, seed: int = 7) -> xgboost.Booster:
     """Train a binary classifier of the given size on seeded noise."""
-    random = np.random.default_rng(7)
+    random = np.random.default_rng(seed)
     inputs = random.normal(size=(2_000, features)).astype(np.float32)
     labels = (inputs[:, 0] + random.normal(size=2_000) > 0).astype(int)
-    return xgboost.XGBClassifier(n_estimators=trees, max_depth=depth).fit(inputs, labels)
+    model = xgboost.XGBClassifier(n_estimators=trees, max_depth=depth)
+    return model.fit(inputs, labels)
 
 
-def model_info(*, features: int, version: int = 1) -> dict[str, object]:
-    """Metadata of the benchmark's model."""
+def model_info(*, features: int = 5, version: int = 1) -> dict[str, object]:
+    """Metadata of a model made by train()."""
     return {
         "market": "eurusd",
         "timeframe": "1h",
@@ -57,33 +128,12 @@ def model_info(*, features: int, version: int = 1) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def running(*, features: int = 5, trees: int = 100, depth: int = 5) -> Iterator[Endpoints]:
-    """Run a daemon over one production model in a temporary storage root."""
-    with tempfile.TemporaryDirectory() as root:
-        registry = ModelRegistry(str(Path(root) / "storage"))
+def running(*, features: int = 5, trees: int = 100, depth: int = 5) -> Iterator[Service]:
+    """Run a daemon over one production model in a temporary folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        service = Service(Path(folder))
         model = train(features=features, trees=trees, depth=depth)
+        registry = ModelRegistry(str(service.storage))
         registry.save_model(model, model_info(features=features), environment="production")
-        endpoints = Endpoints(free_endpoint(), free_endpoint(), free_endpoint())
-        command = [sys.executable, "-m", "tickserve_server", "serve"]
-        command += ["--storage", str(registry.storage_root)]
-        for name, endpoint in endpoints._asdict().items():
-            command += [f"--{name}", endpoint]
-        with (Path(root) / "daemon.log").open("wb") as log:
-            daemon = subprocess.Popen(command, stderr=log)
-            try:
-                await_ready(endpoints.predict)
-                yield endpoints
-            finally:
-                daemon.terminate()
-                daemon.wait(20)
-
-
-def await_ready(endpoint: str) -> None:
-    """Wait until the daemon answers; raise TimeoutError after `START_S` seconds."""
-    deadline = time.monotonic() + START_S
-    with Client(endpoint) as client:
-        while time.monotonic() < deadline:
-            with contextlib.suppress(ClientError):
-                if client.ping().ready:
-                    return
-    raise TimeoutError(f"no daemon at {endpoint} within {START_S:g} s")
+        with service:
+            yield service

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import msgspec
 import zmq
-from tickserve_client.messages import Predict
 
-from benchmarks.daemon import free_endpoint, running
+from benchmarks.daemon import free_endpoints, running
+from tickserve_client.messages import Predict
 
 BLOCK = 500
 """Requests to one side before it is the other side's turn."""
@@ -31,7 +31,7 @@ def echo(endpoint: str) -> None:
 @contextlib.contextmanager
 def echo_server() -> Iterator[str]:
     """Run the echo in a process of its own."""
-    endpoint = free_endpoint()
+    endpoint = free_endpoints().predict
     process = multiprocessing.get_context("spawn").Process(target=echo, args=(endpoint,))
     process.start()
     try:
@@ -99,12 +99,14 @@ def main() -> None:
     blocks = parser.parse_args(sys.argv[2:]).blocks
     message = request(5)
     ratios = []
-    with running() as endpoints, echo_server() as echoed:
+    with running() as service, echo_server() as echoed:
         for codec, encode in (
             ("MessagePack", msgspec.msgpack.encode),
             ("JSON", msgspec.json.encode),
         ):
-            ours, theirs = compare(endpoints.predict, echoed, encode(message), blocks=blocks)
+            ours, theirs = compare(
+                service.endpoints.predict, echoed, encode(message), blocks=blocks
+            )
             report(f"single-row round trip, {codec}", ours, theirs)
             ratios.append(statistics.median(ours) / statistics.median(theirs))
     print(f"served ÷ echo, medians: {ratios[0]:.2f} MessagePack, {ratios[1]:.2f} JSON")
