@@ -16,9 +16,9 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import xgboost
-from tickserve_registry.model_registry import ModelRegistry
 
 from tickserve_client import Client, ClientError
+from tickserve_registry.model_registry import ModelRegistry
 
 START_S = 60.0
 STOP_S = 20.0

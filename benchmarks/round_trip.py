@@ -55,7 +55,7 @@ def time_block(socket: zmq.Socket[bytes], body: bytes, count: int) -> list[int]:
 
 def request(features: int) -> Predict:
     """One single-row request by feature name."""
-    row = {f"f{index}": 0.1 * index for index in range(features)}
+    row: dict[str, float | None] = {f"f{index}": 0.1 * index for index in range(features)}
     return Predict(id="1", model="eurusd_1h_xgb_bench", features=row)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import zmq
 
@@ -108,7 +108,7 @@ class Client:
     def predict(
         self,
         model: str,
-        features: Features,
+        features: Mapping[str, float | None] | Mapping[str, float] | Sequence[Any],
         *,
         bar_time: Time | None = None,
         deadline_ms: float | None = None,
@@ -118,7 +118,7 @@ class Client:
         """Ask `model` (family, model_id or build) about one row, by feature name or in order."""
         message = Predict(
             model=model,
-            features=features,
+            features=cast("Features", features),
             bar_time=bar_time,
             deadline_ms=deadline_ms,
             log=log,

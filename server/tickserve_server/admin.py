@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import zmq
+
 from tickserve_client.codec import Decoder, Encoder, is_json, split_envelope
 from tickserve_client.errors import ProtocolError
 from tickserve_client.messages import Error, Status, StatusReport
-
 from tickserve_server.child import bind
 
 OWNER_ONLY = 0o600

@@ -14,10 +14,10 @@ import msgspec
 import numpy as np
 import pytest
 import zmq
-from tickserve_registry.model_registry import ModelRegistry
 
 from benchmarks.daemon import Service, model_info, train
 from tickserve_client import Client, ServerError
+from tickserve_registry.model_registry import ModelRegistry
 
 ROW = {f"f{index}": 0.25 * index for index in range(5)}
 FAMILY = "eurusd_1h_xgb_bench"

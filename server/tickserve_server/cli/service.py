@@ -10,10 +10,10 @@ from typing import Any
 import typer
 import zmq
 from rich.table import Table
+
 from tickserve_client.codec import Decoder, Encoder
 from tickserve_client.errors import ProtocolError
 from tickserve_client.messages import Error, Message, Ping, Pong, Status, StatusReport
-
 from tickserve_server.cli.output import JsonFlag, console, fail, print_json
 from tickserve_server.daemon import Daemon
 from tickserve_server.errors import NotAnswering

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 
 import zmq
-from tickserve_client.codec import split_envelope
 
+from tickserve_client.codec import split_envelope
 from tickserve_server.serving.responder import Responder
 
 IDLE_MS = 20

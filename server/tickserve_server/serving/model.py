@@ -7,10 +7,10 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+
 from tickserve_client.messages import Action, ModelCard
 from tickserve_registry.catalog import Entry
 from tickserve_registry.model_registry import ServingModel
-
 from tickserve_server.serving.contract import Array, InputContract
 from tickserve_server.serving.engine import Engine
 from tickserve_server.serving.latency import LatencyHistogram

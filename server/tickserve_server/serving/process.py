@@ -10,9 +10,9 @@ from typing import Any
 
 import structlog
 import zmq
+
 from tickserve_client.messages import PROTOCOL_VERSION, Welcome
 from tickserve_registry.model_registry import ModelRegistry
-
 from tickserve_server.admin import Admin
 from tickserve_server.child import Lifeline, Termination, bind
 from tickserve_server.errors import StorageUnusable

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+
 from tickserve_client.codec import Encoder, is_json, milliseconds, peek, predict_decoder
 from tickserve_client.errors import ProtocolError
 from tickserve_client.messages import (
@@ -26,7 +27,6 @@ from tickserve_client.messages import (
     Predictions,
     PredictRequest,
 )
-
 from tickserve_server.serving.contract import Array
 from tickserve_server.serving.engine import is_finite
 from tickserve_server.serving.identity import PredictionIds

@@ -23,7 +23,8 @@ def written(rules: InputContract, features: dict[str, Any]) -> list[float]:
     """What write_row puts into a row buffer."""
     row = np.full((1, 3), 99, dtype=np.float32)
     rules.write_row(features, row.data.cast("B"))
-    return row[0].tolist()
+    values: list[float] = row[0].tolist()
+    return values
 
 
 def test_names_decide_the_order() -> None:

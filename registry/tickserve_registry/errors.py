@@ -1,0 +1,102 @@
+"""The registry's error tree; each carries the data that its text is made of.
+
+RegistryError
+├── NameRefused           a name that breaks the grammar or could leave the root
+├── MetadataRefused       metadata that cannot be stored or read
+├── ModelNotFound         no build goes by the name
+├── BuildExists           the build is there already; builds are immutable
+├── TransitionRefused     a lifecycle change that is not allowed
+├── CatalogUnreadable     registry.json is torn, missing fields or no JSON
+├── ArtefactRefused       a file is missing, changed, a link or too large
+└── FormatRefused         a model object or file of a kind that cannot be handled
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class RegistryError(Exception):
+    """Base of everything that the registry raises on purpose."""
+
+
+class NameRefused(RegistryError):
+    """A name that breaks the grammar."""
+
+    def __init__(self, *, part: str, value: object, grammar: str) -> None:
+        super().__init__(f"{part} {str(value)[:80]!r} is not allowed: {grammar}")
+        self.part = part
+        self.value = value
+        self.grammar = grammar
+
+
+class MetadataRefused(RegistryError):
+    """Metadata that cannot be stored or read; `field` says where."""
+
+    def __init__(self, *, source: str, field: str, problem: str) -> None:
+        where = f" {field}" if field else ""
+        super().__init__(f"metadata of {source}:{where} {problem}")
+        self.source = source
+        self.field = field
+        self.problem = problem
+
+
+class ModelNotFound(RegistryError, ValueError):
+    """No build goes by the name, version and environment asked for."""
+
+    def __init__(self, *, name: str, nearest: list[str]) -> None:
+        hint = f"; did you mean {', '.join(nearest)}?" if nearest else "; see: tickserve models"
+        super().__init__(f"no model is called {name!r}{hint}")
+        self.name = name
+        self.nearest = nearest
+
+
+class BuildExists(RegistryError):
+    """A build of this model_id and date is stored already."""
+
+    def __init__(self, *, build: str, next_model_id: str) -> None:
+        super().__init__(
+            f"{build} exists and builds are immutable; save it as the next version, {next_model_id}"
+        )
+        self.build = build
+        self.next_model_id = next_model_id
+
+
+class TransitionRefused(RegistryError):
+    """A move between environments that the lifecycle does not allow."""
+
+    def __init__(self, *, build: str, origin: str, target: str, reason: str) -> None:
+        super().__init__(f"{build} cannot go from {origin} to {target}: {reason}")
+        self.build = build
+        self.origin = origin
+        self.target = target
+        self.reason = reason
+
+
+class CatalogUnreadable(RegistryError):
+    """registry.json cannot be read; the metadata files still hold everything."""
+
+    def __init__(self, *, path: Path, problem: str) -> None:
+        super().__init__(f"{path} is unreadable ({problem}); restore it with: tickserve rebuild")
+        self.path = path
+        self.problem = problem
+
+
+class ArtefactRefused(RegistryError):
+    """A model file whose bytes are not the ones that were saved."""
+
+    def __init__(self, *, path: Path, problem: str) -> None:
+        super().__init__(
+            f"{path}: {problem}; restore the file from a backup or save the model again"
+        )
+        self.path = path
+        self.problem = problem
+
+
+class FormatRefused(RegistryError):
+    """A model object or file that cannot be saved, loaded or compiled."""
+
+    def __init__(self, *, kind: str, problem: str) -> None:
+        super().__init__(f"{kind}: {problem}")
+        self.kind = kind
+        self.problem = problem

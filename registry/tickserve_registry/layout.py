@@ -1,0 +1,59 @@
+"""Where each file of the registry lies below the storage root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from tickserve_registry.errors import ArtefactRefused
+from tickserve_registry.naming import parse_build
+
+Environment = Literal["staging", "production", "archive"]
+ENVIRONMENTS: tuple[Environment, ...] = ("staging", "production", "archive")
+
+ARTEFACT = ".model"
+COMPILED = ".onnx"
+METADATA = ".json"
+
+
+class Layout:
+    """Paths below one storage root; the root may be a link, nothing below it may."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.metadata_folder = root / "metadata"
+        self.catalog = self.metadata_folder / "registry.json"
+        self.history = self.metadata_folder / "history.jsonl"
+        self.lock = self.metadata_folder / ".lock"
+
+    def folder(self, build: str, environment: Environment) -> Path:
+        """Return the folder of a build: {environment}/{market}/v{N}."""
+        name, _ = parse_build(build)
+        return self.root / environment / name.market / f"v{name.version}"
+
+    def file(self, build: str, environment: Environment, suffix: str) -> Path:
+        """Return the path of one file of a build."""
+        return self.folder(build, environment) / f"{build}{suffix}"
+
+    def relative(self, path: Path) -> str:
+        """Return a path as registry.json holds it: relative to the root."""
+        return path.relative_to(self.root).as_posix()
+
+    def metadata_files(self) -> list[Path]:
+        """Return every metadata file, in all environments."""
+        return sorted(
+            path
+            for environment in ENVIRONMENTS
+            for path in (self.root / environment).glob(f"*/v*/*{METADATA}")
+            if not path.name.startswith(".")
+        )
+
+    def require_plain(self, path: Path) -> Path:
+        """Return the path if no link stands between the root and it; else ArtefactRefused."""
+        inside = path.relative_to(self.root)
+        step = self.root
+        for part in inside.parts:
+            step /= part
+            if step.is_symlink():
+                raise ArtefactRefused(path=step, problem="is a symbolic link below the root")
+        return path

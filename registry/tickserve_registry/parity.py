@@ -1,0 +1,95 @@
+"""Proof that a compiled model answers as the native one does: probes, error, golden rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tickserve_registry.formats import Array, NativeModel
+from tickserve_registry.metadata import Golden, Parity
+
+TOLERANCE = 1e-5
+"""Bound of |found − native| / max(1, |native|)."""
+
+GOLDEN_ROWS = 8
+RANDOM_ROWS = 512
+MOST_THRESHOLDS = 4_000
+EXTREMES = (0.0, 1.0, -1.0, 1e6, -1e6, 1e30, -1e30)
+SEED = 20_250_325
+
+
+def probe_rows(
+    native: NativeModel, *, shape: tuple[int, ...], sample: Any, allow_nan: bool
+) -> Array:
+    """Return inputs [rows, *shape] that try the model where a conversion may err.
+
+    Rows like those of training where a sample is given, every split threshold and its float32
+    neighbours one ulp away (sampled above `MOST_THRESHOLDS`), extremes, and gaps where allowed.
+    """
+    random = np.random.default_rng(SEED)
+    base = _base_rows(random, shape=shape, sample=sample)
+    parts = [base, *(np.full((1, *shape), value, dtype=np.float32) for value in EXTREMES)]
+    if native.framework == "xgboost":
+        parts.append(_threshold_rows(native.object, random, base=base))
+    rows = np.concatenate(parts).astype(np.float32)
+    if allow_nan:
+        gaps = rows[: len(base)].copy()
+        gaps[random.random(gaps.shape) < 0.2] = np.nan  # noqa: PLR2004 - a fifth of the values
+        rows = np.concatenate([rows, gaps])
+    return rows
+
+
+def measure(native: npt.NDArray[Any], compiled: npt.NDArray[Any]) -> Parity:
+    """Compare outputs [rows, outputs]; an error that is no number counts as unequal."""
+    if native.shape != compiled.shape:
+        return Parity(probes=len(native), max_abs_error=None)
+    scale = np.maximum(1.0, np.abs(native))
+    error = np.abs(compiled.astype(np.float64) - native) / scale
+    equal = (native == compiled) | (np.isnan(native) & np.isnan(compiled))
+    worst = float(np.where(equal, 0.0, error).max(initial=0.0))
+    return Parity(probes=len(native), max_abs_error=worst if np.isfinite(worst) else None)
+
+
+def holds(parity: Parity) -> bool:
+    """Whether the compiled model may answer."""
+    return parity.max_abs_error is not None and parity.max_abs_error <= TOLERANCE
+
+
+def golden_rows(native: NativeModel, rows: Array) -> Golden:
+    """Return the first finite probe rows with the native model's own outputs."""
+    finite = np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))
+    chosen = rows[finite][:GOLDEN_ROWS]
+    outputs = native.predict(chosen)
+    return Golden(
+        inputs=tuple(chosen.tolist()), outputs=tuple(outputs.tolist()), tolerance=TOLERANCE
+    )
+
+
+def _base_rows(random: np.random.Generator, *, shape: tuple[int, ...], sample: Any) -> Array:
+    if sample is None:
+        return random.normal(size=(RANDOM_ROWS, *shape)).astype(np.float32)
+    given = np.asarray(sample, dtype=np.float32).reshape(-1, *shape)
+    return given[random.permutation(len(given))[:RANDOM_ROWS]]
+
+
+def _threshold_rows(booster: Any, random: np.random.Generator, *, base: Array) -> Array:
+    plain = booster.copy()
+    plain.feature_names = None
+    trees = plain.trees_to_dataframe()
+    splits = trees[trees["Feature"] != "Leaf"]
+    columns = splits["Feature"].str.removeprefix("f").astype(int).to_numpy()
+    thresholds = splits["Split"].to_numpy(dtype=np.float32)
+    chosen = random.permutation(len(splits))[:MOST_THRESHOLDS]
+    columns, thresholds = columns[chosen], thresholds[chosen]
+    rows = []
+    for values in (
+        thresholds,
+        np.nextafter(thresholds, np.float32(-np.inf)),
+        np.nextafter(thresholds, np.float32(np.inf)),
+    ):
+        block = base[random.integers(len(base), size=len(values))].copy()
+        block[np.arange(len(values)), columns] = values
+        rows.append(block)
+    return np.concatenate(rows)

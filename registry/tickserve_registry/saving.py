@@ -1,0 +1,172 @@
+"""Making a new build: name it, compile it, prove it, and describe it in its metadata."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+import onnxruntime
+
+from tickserve_registry.compile import INPUT, OUTPUT, compile_model, input_shape, opset_of
+from tickserve_registry.digest import serving_digest, sha256
+from tickserve_registry.errors import FormatRefused, MetadataRefused
+from tickserve_registry.formats import Array, NativeModel, native_model
+from tickserve_registry.layout import ARTEFACT, COMPILED
+from tickserve_registry.metadata import (
+    Input,
+    Output,
+    Parity,
+    Serving,
+    name_of,
+    normalised,
+    utc_now,
+    write_document,
+)
+from tickserve_registry.naming import ModelName, require_date
+from tickserve_registry.parity import golden_rows, holds, measure, probe_rows
+
+NATIVE_FORMATS = {"xgboost": "ubj", "onnx": "onnx"}
+
+
+class NewBuild(msgspec.Struct, frozen=True, kw_only=True):
+    """A build that is ready to be stored: its metadata and the bytes of its files."""
+
+    name: ModelName
+    build: str
+    document: dict[str, Any]
+    artefact: bytes
+    compiled: bytes | None
+
+
+def make_build(model: Any, info: Mapping[str, Any], *, sample: Any) -> NewBuild:
+    """Return a build of a trained model and the user's metadata, which is not changed.
+
+    `sample` is inputs [rows, …] like those of training; parity and golden rows use them.
+    Raises NameRefused, MetadataRefused or FormatRefused.
+    """
+    name = name_of(info)
+    write_document(info, source=name.model_id)
+    now = utc_now()
+    date = require_date(str(info.get("date") or dt.datetime.now(dt.UTC).strftime("%Y%m%d")))
+    build = name.build(date)
+    features = _features(info, source=build)
+    native = native_model(model)
+    compiled, refusal = _compile(native, features=len(features))
+    described = _input(info, compiled, features=features, source=build)
+    shape = (described.length, len(features)) if described.kind == "window" else (len(features),)
+    allow_nan = bool(described.allow_nan)
+    rows = probe_rows(native, shape=shape, sample=sample, allow_nan=allow_nan)
+    answers = _native_answers(native, rows, source=build)
+    parity = _parity(compiled, rows, answers)
+    served = compiled.SerializeToString() if compiled is not None and holds(parity) else None
+    document = normalised(info, name=name, created_at=now) | {
+        "build": build,
+        "date": date,
+        "artefact": build + ARTEFACT,
+        "sha256": sha256(native.data),
+        "size": len(native.data),
+        "format": NATIVE_FORMATS[native.framework],
+        "framework": native.framework,
+        "native_class": native.native_class,
+        "features": list(features),
+        "input": msgspec.to_builtins(described),
+        "output": msgspec.to_builtins(_output(info, outputs=answers.shape[1], source=build)),
+        "golden": msgspec.to_builtins(golden_rows(native, rows)),
+        "revision": 1,
+    }
+    document.setdefault("framework_version", native.framework_version)
+    serving_sha256 = sha256(native.data if served is None else served)
+    document["serving"] = msgspec.to_builtins(
+        Serving(
+            engine="native" if served is None else "onnxruntime",
+            artefact=build + (ARTEFACT if served is None else COMPILED),
+            sha256=serving_sha256,
+            digest=serving_digest(document, serving_sha256=serving_sha256),
+            opset=None if compiled is None else opset_of(compiled),
+            parity=parity,
+            reason=None if served is not None else refusal or "parity failed",
+        )
+    )
+    return NewBuild(
+        name=name, build=build, document=document, artefact=native.data, compiled=served
+    )
+
+
+def _features(info: Mapping[str, Any], *, source: str) -> tuple[str, ...]:
+    features = info.get("features")
+    named = isinstance(features, list | tuple) and all(isinstance(each, str) for each in features)
+    if not named or not features:
+        problem = "must be a list of the feature names in the model's order"
+        raise MetadataRefused(source=source, field="features", problem=problem)
+    if len(set(features)) != len(features):
+        raise MetadataRefused(source=source, field="features", problem="names one twice")
+    return tuple(features)
+
+
+def _compile(native: NativeModel, *, features: int) -> tuple[onnx.ModelProto | None, str | None]:
+    try:
+        return compile_model(native, features=features), None
+    except FormatRefused as error:
+        if native.framework == "onnx":
+            raise
+        return None, str(error)
+
+
+def _input(
+    info: Mapping[str, Any],
+    compiled: onnx.ModelProto | None,
+    *,
+    features: tuple[str, ...],
+    source: str,
+) -> Input:
+    described: Input = _convert(info.get("input") or {}, Input, source=source, field="input")
+    if compiled is None:
+        return described
+    *window, width = input_shape(compiled)
+    if width is not None and width != len(features):
+        problem = f"names {len(features)}, the model takes {width}"
+        raise MetadataRefused(source=source, field="features", problem=problem)
+    if not window:
+        return described
+    length = window[0] or described.length
+    return msgspec.structs.replace(described, kind="window", length=length)
+
+
+def _output(info: Mapping[str, Any], *, outputs: int, source: str) -> Output:
+    stated = dict(info.get("output") or {})
+    stated.setdefault("kind", "probability" if outputs == 1 else "classes")
+    described: Output = _convert(stated, Output, source=source, field="output")
+    acts = (described.long_above, described.short_below) != (None, None)
+    if acts and outputs != 1:
+        problem = f"declares thresholds, but the model has {outputs} outputs"
+        raise MetadataRefused(source=source, field="output", problem=problem)
+    return described
+
+
+def _convert(value: Any, kind: type[Any], *, source: str, field: str) -> Any:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise MetadataRefused(source=source, field=field, problem=str(error)) from error
+
+
+def _native_answers(native: NativeModel, rows: Array, *, source: str) -> Any:
+    try:
+        return native.predict(rows)
+    except Exception as error:
+        problem = f"do not fit the model: {error}"
+        raise MetadataRefused(source=source, field="features", problem=problem) from error
+
+
+def _parity(compiled: onnx.ModelProto | None, rows: Array, answers: Any) -> Parity:
+    if compiled is None:
+        return Parity(probes=0, max_abs_error=None)
+    session = onnxruntime.InferenceSession(
+        compiled.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    found = np.asarray(session.run([OUTPUT], {INPUT: rows})[0]).reshape(len(rows), -1)
+    return measure(answers, found)
