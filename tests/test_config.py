@@ -11,6 +11,9 @@ import pytest
 
 from tickserve_server.settings import Section, Settings, load_settings
 
+DEFAULT_ENDPOINTS = msgspec.structs.astuple(Settings().endpoints)
+INSTALLED_SETTINGS = "/etc/tickserve/tickserve.toml"
+
 
 def setting_names(section: type[Section]) -> set[str]:
     """Return the names of all settings below a section, its own and its subsections'."""
