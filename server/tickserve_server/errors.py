@@ -80,3 +80,12 @@ class NotAnswering(DaemonError):
         super().__init__(f"no daemon answers at {endpoint}: {reason}")
         self.endpoint = endpoint
         self.reason = reason
+
+
+class LedgerUnusable(DaemonError):
+    """The ledger's database cannot be opened, or is of another release."""
+
+    def __init__(self, *, url: str, reason: str) -> None:
+        super().__init__(f"ledger {url}: {reason}; check --ledger, the path and its permissions")
+        self.url = url
+        self.reason = reason

@@ -1,0 +1,1 @@
+"""The recorder process: durable feedback, live performance, write-back, metric log, events."""
