@@ -17,6 +17,7 @@ import zmq
 
 from benchmarks.daemon import Service, model_info, train
 from tickserve_client import Client, ServerError
+from tickserve_client.codec import is_json
 from tickserve_registry.model_registry import ModelRegistry
 
 ROW = {f"f{index}": 0.25 * index for index in range(5)}
@@ -48,7 +49,8 @@ def socket(service: Service) -> Iterator[zmq.Socket[bytes]]:
 def ask(socket: zmq.Socket[bytes], *frames: bytes) -> dict[str, Any]:
     """Send frames and return the reply's message."""
     socket.send_multipart(frames)
-    reply: dict[str, Any] = msgspec.json.decode(socket.recv_multipart()[0])
+    body = socket.recv_multipart()[-1]
+    reply: dict[str, Any] = (msgspec.json if is_json(body) else msgspec.msgpack).decode(body)
     return reply
 
 

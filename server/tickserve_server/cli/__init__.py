@@ -21,6 +21,7 @@ app = typer.Typer(
     help="Where trained trading models go live: registry, prediction daemon, live performance.",
     no_args_is_help=True,
     rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 service.add_to(app)
