@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -24,7 +25,7 @@ class NativeModel(msgspec.Struct, frozen=True, kw_only=True):
 
     `predict` takes float32 inputs [rows, features] or [rows, window, features] and returns
     float outputs [rows, outputs]; a binary classifier has one output, the probability of the
-    positive class.
+    positive class. `features` are the names it was trained with, where it knows them.
     """
 
     framework: str
@@ -33,6 +34,8 @@ class NativeModel(msgspec.Struct, frozen=True, kw_only=True):
     object: Any
     data: bytes
     predict: Callable[[Array], npt.NDArray[Any]]
+    features: tuple[str, ...] = ()
+    regression: bool = False
 
 
 def native_model(model: Any) -> NativeModel:
@@ -69,18 +72,54 @@ def load_native(data: bytes, *, framework: str, native_class: str) -> Any:
 
 
 def _from_xgboost(model: Any) -> NativeModel:
-    booster = model if type(model).__name__ == "Booster" else model.get_booster()
+    booster = model if type(model).__name__ == "Booster" else _as_predicting(model)
+
+    complete = model if type(model).__name__ == "Booster" else model.get_booster()
+    linear = "gblinear" in _learner(booster)["gradient_booster"]["name"]
 
     def predict(inputs: Array) -> npt.NDArray[Any]:
-        return np.asarray(booster.inplace_predict(inputs)).reshape(len(inputs), -1)
+        found = (
+            booster.predict(_matrix(booster, inputs)) if linear else booster.inplace_predict(inputs)
+        )
+        return np.asarray(found).reshape(len(inputs), -1)
 
     return NativeModel(
         framework="xgboost",
         framework_version=_installed("xgboost-cpu", "xgboost"),
         native_class=type(model).__name__,
         object=booster,
-        data=bytes(booster.save_raw("ubj")),
+        data=bytes(complete.save_raw("ubj")),
         predict=predict,
+        features=tuple(booster.feature_names or ()),
+        regression=_is_regression(booster),
+    )
+
+
+def _as_predicting(model: Any) -> Any:
+    """Return the trees that the model's own predict uses: early stopping leaves some out."""
+    if not np.isnan(model.missing):
+        problem = f"takes {model.missing} for a gap; train it with NaN for gaps"
+        raise FormatRefused(kind=type(model).__name__, problem=problem)
+    booster = model.get_booster()
+    best = booster.attr("best_iteration")
+    return booster if best is None else booster[: int(best) + 1]
+
+
+def _learner(booster: Any) -> dict[str, Any]:
+    learner: dict[str, Any] = json.loads(booster.save_config())["learner"]
+    return learner
+
+
+def _matrix(booster: Any, inputs: Array) -> Any:
+    import xgboost
+
+    return xgboost.DMatrix(inputs, feature_names=booster.feature_names)
+
+
+def _is_regression(booster: Any) -> bool:
+    objective = _learner(booster)["objective"]["name"]
+    return str(objective).startswith(("reg:", "count:", "survival:", "rank:")) and (
+        objective != "reg:logistic"
     )
 
 

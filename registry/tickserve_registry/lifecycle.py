@@ -21,9 +21,12 @@ from tickserve_registry.layout import (
     Environment,
     Layout,
 )
-from tickserve_registry.metadata import Metadata, read_document, view, write_document
+from tickserve_registry.metadata import Metadata, read_file, view, write_document
 from tickserve_registry.saving import NewBuild
 from tickserve_registry.store import RootLock, make_folder, sync_folder, write_atomic
+
+MOVES_OUTRUN = 20
+"""How often a reader, which takes no lock, starts again when a build is moved under it."""
 
 ALLOWED: frozenset[tuple[Environment, Environment]] = frozenset(
     {
@@ -108,16 +111,37 @@ class Lifecycle:
         """Set `performance.live` of one build; touches its metadata file and nothing else."""
         with self._lock.held():
             path = self.metadata_path(build)
-            document = read_document(path.read_bytes(), source=str(path))
-            performance = document.setdefault("performance", {})
-            performance["live"] = live
+            document = read_file(path)
+            performance = document.get("performance")
+            kept = performance if isinstance(performance, dict) else {}
+            document["performance"] = kept | {"live": live}
             document["revision"] = int(document.get("revision", 1)) + 1
             write_atomic(path, write_document(document, source=build))
 
     def metadata(self, build: str) -> Metadata:
-        """Read one build's metadata."""
+        """Read one build's metadata, also while another process moves it."""
+        for _ in range(MOVES_OUTRUN):
+            with contextlib.suppress(ModelNotFound, FileNotFoundError):
+                path = self.metadata_path(build)
+                return view(read_file(path), source=str(path))
         path = self.metadata_path(build)
-        return view(read_document(path.read_bytes(), source=str(path)), source=str(path))
+        return view(read_file(path), source=str(path))
+
+    def with_artefact(self, build: str, *, served: bool) -> tuple[Metadata, bytes]:
+        """Read a build's metadata and its native or served file, also while it is moved.
+
+        Raises ModelNotFound, MetadataRefused or ArtefactRefused.
+        """
+        metadata = self.metadata(build)
+        for _ in range(MOVES_OUTRUN):
+            try:
+                return metadata, self._file_of(metadata, served=served)
+            except ArtefactRefused:
+                latest = self.metadata(build)
+                if latest.environment == metadata.environment:
+                    raise
+                metadata = latest
+        return metadata, self._file_of(metadata, served=served)
 
     def metadata_path(self, build: str) -> Path:
         """Return where a build's metadata lies; of two copies that of the higher revision."""
@@ -144,6 +168,11 @@ class Lifecycle:
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Hold the root's lock, for a repair."""
         return self._lock.held()
+
+    def _file_of(self, metadata: Metadata, *, served: bool) -> bytes:
+        if served and metadata.serving.engine == "onnxruntime":
+            return self.artefact(metadata, COMPILED, digest=metadata.serving.sha256)
+        return self.artefact(metadata, ARTEFACT, digest=metadata.sha256)
 
     def _verified(self, path: Path, *, digest: str) -> bytes:
         self._layout.require_plain(path)
@@ -177,8 +206,8 @@ class Lifecycle:
     ) -> None:
         """Write a build's files; the metadata last, since it is what makes them a build."""
         folder = self._layout.folder(build, environment)
-        make_folder(folder)
         self._layout.require_plain(folder)
+        make_folder(folder)
         write_atomic(folder / f"{build}{ARTEFACT}", artefact)
         if compiled is not None:
             write_atomic(folder / f"{build}{COMPILED}", compiled)
@@ -241,4 +270,4 @@ def _action(target: Environment) -> str:
 
 
 def _revision(path: Path) -> int:
-    return int(read_document(path.read_bytes(), source=str(path)).get("revision", 1))
+    return int(read_file(path).get("revision", 1))

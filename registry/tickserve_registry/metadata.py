@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -82,6 +83,16 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
     document: dict[str, Any]
 
+    @property
+    def model_id(self) -> str:
+        """Family and version."""
+        return self.name.model_id
+
+    @property
+    def family(self) -> str:
+        """The name without version and date."""
+        return self.name.family
+
 
 class _View(msgspec.Struct, frozen=True, kw_only=True):
     """The fields that a stored metadata file must have."""
@@ -119,6 +130,18 @@ def read_document(data: bytes, *, source: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise MetadataRefused(source=source, field="", problem="is no JSON object")
     return document
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Read a metadata file; raise MetadataRefused, or FileNotFoundError if it has gone."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror or error})"
+        raise MetadataRefused(source=str(path), field="", problem=problem) from error
+    return read_document(data, source=str(path))
 
 
 def write_document(document: Mapping[str, Any], *, source: str) -> bytes:

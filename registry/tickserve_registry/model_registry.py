@@ -13,7 +13,7 @@ from tickserve_registry.catalog import Entry, read_catalog
 from tickserve_registry.digest import serving_digest
 from tickserve_registry.errors import ArtefactRefused, ModelNotFound, TransitionRefused
 from tickserve_registry.history import Change, read_history
-from tickserve_registry.layout import ARTEFACT, COMPILED, ENVIRONMENTS, Environment, Layout
+from tickserve_registry.layout import ENVIRONMENTS, Environment, Layout
 from tickserve_registry.lifecycle import Lifecycle, PromotionRecord
 from tickserve_registry.metadata import Metadata
 from tickserve_registry.naming import parse_version
@@ -78,8 +78,7 @@ class ModelRegistry:
         from tickserve_registry.formats import load_native
 
         entry = self.find(model_id, version=version, environment=environment)
-        metadata = self._lifecycle.metadata(entry.build)
-        data = self._lifecycle.artefact(metadata, ARTEFACT, digest=metadata.sha256)
+        metadata, data = self._lifecycle.with_artefact(entry.build, served=False)
         native_class = str(metadata.document.get("native_class"))
         model = load_native(data, framework=metadata.framework, native_class=native_class)
         return model, metadata.document
@@ -135,6 +134,7 @@ class ModelRegistry:
     def find(self, name: str, *, version: Any = None, environment: str | None = None) -> Entry:
         """Return the newest build that goes by the name. Raises ModelNotFound."""
         entries = self.entries()
+        name = name.lower().removesuffix(".model")
         wanted = None if version is None else parse_version(version)
         found = [
             entry
@@ -157,11 +157,8 @@ class ModelRegistry:
 
         Raises ArtefactRefused when a file, or anything that determines an answer, has changed.
         """
-        metadata = self._lifecycle.metadata(entry.build)
-        serving = metadata.serving
-        suffix = COMPILED if serving.engine == "onnxruntime" else ARTEFACT
-        artefact = self._lifecycle.artefact(metadata, suffix, digest=serving.sha256)
-        found = serving_digest(metadata.document, serving_sha256=serving.sha256)
+        metadata, artefact = self._lifecycle.with_artefact(entry.build, served=True)
+        found = serving_digest(metadata.document, serving_sha256=metadata.serving.sha256)
         if found != entry.serving_digest:
             problem = "its features, input, output, thresholds or golden rows were changed"
             path = self._lifecycle.metadata_path(entry.build)

@@ -77,7 +77,10 @@ def _base_rows(random: np.random.Generator, *, shape: tuple[int, ...], sample: A
 def _threshold_rows(booster: Any, random: np.random.Generator, *, base: Array) -> Array:
     plain = booster.copy()
     plain.feature_names = None
-    trees = plain.trees_to_dataframe()
+    try:
+        trees = plain.trees_to_dataframe()
+    except ValueError:  # a linear booster has no trees
+        return base[:0]
     splits = trees[trees["Feature"] != "Leaf"]
     columns = splits["Feature"].str.removeprefix("f").astype(int).to_numpy()
     thresholds = splits["Split"].to_numpy(dtype=np.float32)

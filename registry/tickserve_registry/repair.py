@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from tickserve_registry.catalog import Entry, entry_of, read_catalog, write_catalog
-from tickserve_registry.errors import RegistryError
-from tickserve_registry.layout import ARTEFACT, COMPILED, METADATA, Layout
+from tickserve_registry.errors import MetadataRefused, RegistryError
+from tickserve_registry.layout import ARTEFACT, COMPILED, ENVIRONMENTS, METADATA, Layout
 from tickserve_registry.lifecycle import Lifecycle
-from tickserve_registry.metadata import Metadata, read_document, view
-from tickserve_registry.store import TEMPORARY, sweep
+from tickserve_registry.metadata import Metadata, read_file, view
+from tickserve_registry.store import TEMPORARY, make_folder, sweep, sync_folder
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +51,7 @@ def verify(layout: Layout, lifecycle: Lifecycle) -> Report:
         except RegistryError as error:
             problems.append(str(error))
     problems += [f"{build} is in the index, its files are gone" for build in entries.keys() - seen]
+    problems += [f"{layout.relative(path)} has no metadata beside it" for path in _orphans(layout)]
     problems += [f"{path} was left by a crash" for path in layout.root.rglob(f".*{TEMPORARY}*")]
     return Report(builds=len(entries), problems=tuple(problems))
 
@@ -61,28 +64,77 @@ def rebuild(layout: Layout, lifecycle: Lifecycle) -> Report:
         swept = sweep(layout.root)
         if swept:
             repaired.append(f"{swept} temporary files removed")
-        copies: dict[str, list[tuple[Path, Metadata]]] = defaultdict(list)
-        for path in layout.metadata_files():
-            try:
-                metadata = _read(layout, path)
-                _verify_files(lifecycle, metadata)
-                copies[metadata.build].append((path, metadata))
-            except RegistryError as error:
-                problems.append(str(error))
-        entries = []
-        for found in copies.values():
-            *older, (_, newest) = sorted(found, key=lambda copy: copy[1].revision)
-            for path, _ in older:
-                _remove_copy(path)
-                repaired.append(f"older copy removed: {layout.relative(path)}")
-            entries.append(entry_of(newest, layout))
-        write_catalog(layout.catalog, entries)
-    return Report(builds=len(entries), problems=tuple(problems), repaired=tuple(repaired))
+        chosen, older = _choose(layout, lifecycle, problems)
+        write_catalog(layout.catalog, (entry_of(each, layout) for each in chosen.values()))
+        for path in older:
+            _remove_copy(path)
+            repaired.append(f"older copy removed: {layout.relative(path)}")
+        for path in _orphans(layout):
+            _set_aside(layout, path)
+            repaired.append(f"set aside, no metadata beside it: {layout.relative(path)}")
+    return Report(builds=len(chosen), problems=tuple(problems), repaired=tuple(repaired))
+
+
+def _choose(
+    layout: Layout, lifecycle: Lifecycle, problems: list[str]
+) -> tuple[dict[str, Metadata], list[Path]]:
+    """Return each build's newest intact copy and the older ones that may go.
+
+    A build of which no copy is intact stays in the index, so that it is seen and refused.
+    """
+    copies: dict[str, list[tuple[bool, int, Path, Metadata]]] = defaultdict(list)
+    for path in layout.metadata_files():
+        try:
+            metadata = _read(layout, path)
+        except RegistryError as error:
+            problems.append(str(error))
+            continue
+        intact = True
+        try:
+            _verify_files(lifecycle, metadata)
+        except RegistryError as error:
+            intact = False
+            problems.append(str(error))
+        copies[metadata.build].append((intact, metadata.revision, path, metadata))
+    chosen, older = {}, []
+    for build, found in copies.items():
+        *others, best = sorted(found, key=lambda copy: copy[:2])
+        chosen[build] = best[3]
+        older += [path for intact, _, path, _ in others if intact]
+    return chosen, older
+
+
+def _orphans(layout: Layout) -> list[Path]:
+    """Return model files without metadata beside them: a crash came before or after it."""
+    return [
+        path
+        for environment in ENVIRONMENTS
+        for suffix in (ARTEFACT, COMPILED)
+        for path in sorted((layout.root / environment).glob(f"*/v*/*{suffix}"))
+        if not path.with_suffix(METADATA).exists() and not path.name.startswith(".")
+    ]
+
+
+def _set_aside(layout: Layout, path: Path) -> None:
+    """Move a file to metadata/orphans, where nothing reads it and nothing is lost."""
+    layout.require_plain(path)
+    folder = layout.metadata_folder / "orphans" / secrets.token_hex(4)
+    make_folder(folder)
+    path.rename(folder / path.name)
+    sync_folder(folder)
+    sync_folder(path.parent)
 
 
 def _read(layout: Layout, path: Path) -> Metadata:
     layout.require_plain(path)
-    return view(read_document(path.read_bytes(), source=str(path)), source=str(path))
+    metadata = view(read_file(path), source=str(path))
+    environment: Any = metadata.environment
+    if environment not in ENVIRONMENTS or path != layout.file(
+        metadata.build, environment, METADATA
+    ):
+        problem = f"says {metadata.build} in {environment}, which is not where it lies"
+        raise MetadataRefused(source=str(path), field="environment", problem=problem)
+    return metadata
 
 
 def _differences(layout: Layout, path: Path, metadata: Metadata, entry: Entry | None) -> list[str]:

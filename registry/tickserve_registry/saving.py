@@ -55,6 +55,7 @@ def make_build(model: Any, info: Mapping[str, Any], *, sample: Any) -> NewBuild:
     build = name.build(date)
     features = _features(info, source=build)
     native = native_model(model)
+    _require_order(features, native.features, source=build)
     compiled, refusal = _compile(native, features=len(features))
     described = _input(info, compiled, features=features, source=build)
     shape = (described.length, len(features)) if described.kind == "window" else (len(features),)
@@ -74,7 +75,9 @@ def make_build(model: Any, info: Mapping[str, Any], *, sample: Any) -> NewBuild:
         "native_class": native.native_class,
         "features": list(features),
         "input": msgspec.to_builtins(described),
-        "output": msgspec.to_builtins(_output(info, outputs=answers.shape[1], source=build)),
+        "output": msgspec.to_builtins(
+            _output(info, answers.shape[1], regression=native.regression, source=build)
+        ),
         "golden": msgspec.to_builtins(golden_rows(native, rows)),
         "revision": 1,
     }
@@ -107,6 +110,15 @@ def _features(info: Mapping[str, Any], *, source: str) -> tuple[str, ...]:
     return tuple(features)
 
 
+def _require_order(features: tuple[str, ...], trained: tuple[str, ...], *, source: str) -> None:
+    """Refuse features in another order than the model was trained with: it answers by place."""
+    positional = tuple(f"f{index}" for index in range(len(trained)))
+    if trained in ((), positional, features):
+        return
+    problem = f"are {list(features)}, the model was trained with {list(trained)}"
+    raise MetadataRefused(source=source, field="features", problem=problem[:2000])
+
+
 def _compile(native: NativeModel, *, features: int) -> tuple[onnx.ModelProto | None, str | None]:
     try:
         return compile_model(native, features=features), None
@@ -136,9 +148,10 @@ def _input(
     return msgspec.structs.replace(described, kind="window", length=length)
 
 
-def _output(info: Mapping[str, Any], *, outputs: int, source: str) -> Output:
+def _output(info: Mapping[str, Any], outputs: int, *, regression: bool, source: str) -> Output:
     stated = dict(info.get("output") or {})
-    stated.setdefault("kind", "probability" if outputs == 1 else "classes")
+    single = "regression" if regression else "probability"
+    stated.setdefault("kind", single if regression or outputs == 1 else "classes")
     described: Output = _convert(stated, Output, source=source, field="output")
     acts = (described.long_above, described.short_below) != (None, None)
     if acts and outputs != 1:

@@ -25,6 +25,7 @@ def make_folder(path: Path) -> None:
         with contextlib.suppress(FileExistsError):
             folder.mkdir()
             folder.chmod(FOLDER_MODE)
+            sync_folder(folder.parent)
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -49,7 +50,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 def append_line(path: Path, line: bytes) -> None:
     """Append one line durably, ending a torn last line first."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, FILE_MODE)
+    descriptor = _open_shared(path, os.O_APPEND)
     with os.fdopen(descriptor, "r+b") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 1))
@@ -91,12 +92,24 @@ class RootLock:
     def held(self) -> Iterator[None]:
         """Hold the lock for the duration of the block; waits for other writers."""
         with self._threads:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+            descriptor = _open_shared(self._path, 0)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 yield
             finally:
                 os.close(descriptor)
+
+
+def _open_shared(path: Path, flags: int) -> int:
+    """Open for reading and writing; a new file gets its mode whatever the umask is."""
+    flags |= os.O_RDWR | os.O_NOFOLLOW
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, flags)
+    descriptor = os.open(path, flags | os.O_CREAT, FILE_MODE)
+    with contextlib.suppress(PermissionError):
+        os.fchmod(descriptor, FILE_MODE)
+    sync_folder(path.parent)
+    return descriptor
 
 
 def _keep_owner(path: Path, descriptor: int) -> None:
