@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from tickserve_registry.build import NewBuild
 from tickserve_registry.catalog import Entry, entry_of, read_catalog, write_catalog
 from tickserve_registry.digest import sha256
 from tickserve_registry.errors import ArtefactRefused, BuildExists, ModelNotFound, TransitionRefused
@@ -22,7 +23,6 @@ from tickserve_registry.layout import (
     Layout,
 )
 from tickserve_registry.metadata import Metadata, read_file, view, write_document
-from tickserve_registry.saving import NewBuild
 from tickserve_registry.store import RootLock, make_folder, sync_folder, write_atomic
 
 MOVES_OUTRUN = 20

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from tickserve_registry.build import NewBuild
 from tickserve_registry.compile import INPUT, OUTPUT, compile_model, input_shape, opset_of
 from tickserve_registry.digest import serving_digest, sha256
 from tickserve_registry.errors import FormatRefused, MetadataRefused
@@ -26,20 +27,10 @@ from tickserve_registry.metadata import (
     utc_now,
     write_document,
 )
-from tickserve_registry.naming import ModelName, require_date
+from tickserve_registry.naming import require_date
 from tickserve_registry.parity import golden_rows, holds, measure, probe_rows
 
 NATIVE_FORMATS = {"xgboost": "ubj", "onnx": "onnx"}
-
-
-class NewBuild(msgspec.Struct, frozen=True, kw_only=True):
-    """A build that is ready to be stored: its metadata and the bytes of its files."""
-
-    name: ModelName
-    build: str
-    document: dict[str, Any]
-    artefact: bytes
-    compiled: bytes | None
 
 
 def make_build(model: Any, info: Mapping[str, Any], *, sample: Any) -> NewBuild:
