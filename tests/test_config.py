@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import configparser
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from benchmarks.daemon import Service
 from tickserve_server.settings import Section, Settings, load_settings
 
 DEFAULT_ENDPOINTS = msgspec.structs.astuple(Settings().endpoints)
 INSTALLED_SETTINGS = "/etc/tickserve/tickserve.toml"
+
+
+class InstalledService(Service):
+    """The daemon as the unit starts it, with settings from a file of the test's own."""
+
+    def __init__(self, folder: Path, *, arguments: list[str]) -> None:
+        super().__init__(folder)
+        self.settings = folder / "tickserve.toml"
+        self._arguments = arguments
+
+    def command(self) -> list[str]:
+        """Return the unit's command line, with this interpreter and these settings."""
+        rest = [str(self.settings) if a == INSTALLED_SETTINGS else a for a in self._arguments]
+        return [sys.executable, "-m", "tickserve_server", *rest]
 
 
 def setting_names(section: type[Section]) -> set[str]:
@@ -54,6 +71,27 @@ def test_settings_file_names_every_setting(settings_file: Path) -> None:
         name for path in re.findall(r"^\[(.+)\]", text, re.MULTILINE) for name in path.split(".")
     }
     assert setting_names(Settings) - shown == set()
+
+
+def test_unit_starts_the_daemon(
+    unit: configparser.ConfigParser,
+    settings_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The unit's command line runs a daemon that answers and that SIGTERM ends cleanly."""
+    program, *arguments = shlex.split(unit["Service"]["ExecStart"])
+    assert Path(program).name == "tickserve"
+    assert arguments.count(INSTALLED_SETTINGS) == 1
+    service = InstalledService(tmp_path, arguments=arguments)
+    settings = settings_file.read_text(encoding="utf-8")
+    for shown, free in zip(DEFAULT_ENDPOINTS, service.endpoints, strict=True):
+        settings = settings.replace(shown, free)
+    service.settings.write_text(settings, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with service:
+        assert service.storage.is_dir()
+        assert service.stop() == 0
 
 
 def test_unit_keeps_the_models_in_its_state_folder(unit: configparser.ConfigParser) -> None:
