@@ -1,0 +1,88 @@
+"""Real hourly EURUSD bars, and their replay at a chosen speed."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import datetime as dt
+import importlib.util
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+HOUR_MS = 3_600_000
+SOURCE = "backtesting"
+
+Prices = npt.NDArray[np.float64]
+
+
+class BarsMissing(Exception):
+    """The package that holds the bars is not installed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"the EURUSD bars come with the package {SOURCE}; run: pip install 'tickserve[demo]'"
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bars:
+    """Bars in time order; `times` are the opening times in ms since the epoch, UTC."""
+
+    times: npt.NDArray[np.int64]
+    open: Prices
+    high: Prices
+    low: Prices
+    close: Prices
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def first(self, count: int) -> Bars:
+        """Return the first bars, as views."""
+        return Bars(
+            **{field.name: getattr(self, field.name)[:count] for field in dataclasses.fields(self)}
+        )
+
+    def date(self, index: int) -> str:
+        """Return the UTC date of a bar, as YYYY-MM-DD."""
+        return dt.datetime.fromtimestamp(self.times[index] / 1000, dt.UTC).strftime("%Y-%m-%d")
+
+
+def eurusd_hours() -> Bars:
+    """Return 5,000 real hours of EURUSD, April 2017 to February 2018. Raises BarsMissing.
+
+    The file is found without importing the package, whose plotting takes seconds to load.
+    """
+    spec = importlib.util.find_spec(SOURCE)
+    if spec is None or not spec.submodule_search_locations:
+        raise BarsMissing
+    path = Path(spec.submodule_search_locations[0]) / "test" / "EURUSD.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        _, *rows = csv.reader(file)
+    prices = np.array([[float(value) for value in row[1:5]] for row in rows])
+    return Bars(
+        times=np.array([_milliseconds(row[0]) for row in rows], dtype=np.int64),
+        open=np.ascontiguousarray(prices[:, 0]),
+        high=np.ascontiguousarray(prices[:, 1]),
+        low=np.ascontiguousarray(prices[:, 2]),
+        close=np.ascontiguousarray(prices[:, 3]),
+    )
+
+
+def replay(start: int, end: int, *, bars_per_second: float) -> Iterator[int]:
+    """Yield bar indices from `start` to before `end`, each at its time on a steady clock."""
+    began = time.monotonic()
+    for count, index in enumerate(range(start, end)):
+        wait = began + count / bars_per_second - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
+        yield index
+
+
+def _milliseconds(text: str) -> int:
+    stamp = dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC)
+    return int(stamp.timestamp() * 1000)

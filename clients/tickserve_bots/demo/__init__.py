@@ -1,0 +1,1 @@
+"""The demo: train, serve, trade, promote and measure, once through the whole service."""

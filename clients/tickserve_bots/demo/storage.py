@@ -1,0 +1,67 @@
+"""The demo's folder: made fresh for each run, and never anybody else's."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from tickserve_bots.bars import Bars
+from tickserve_bots.training import TREND_V1, TREND_V2, pretrained_breakout, train_trend
+from tickserve_registry.model_registry import ModelRegistry
+
+MARKER = ".tickserve-demo"
+
+
+class ForeignFolder(Exception):
+    """The folder holds something that the demo has not made."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"{folder} exists and is no demo folder, so it is left alone; name another with --root"
+        )
+        self.folder = folder
+
+
+class DemoFolder(NamedTuple):
+    """Where everything of one run lies."""
+
+    root: Path
+
+    @property
+    def storage(self) -> Path:
+        """The storage root."""
+        return self.root / "model_storage"
+
+    @property
+    def bots(self) -> Path:
+        """The bots' trade and request logs."""
+        return self.root / "bots"
+
+    @property
+    def log(self) -> Path:
+        """The daemon's log."""
+        return self.root / "daemon.log"
+
+
+def prepare(root: Path) -> DemoFolder:
+    """Empty the demo's folder of the last run; raise ForeignFolder rather than delete others'."""
+    if root.exists() and any(root.iterdir()) and not (root / MARKER).exists():
+        raise ForeignFolder(root)
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
+    (root / MARKER).touch()
+    return DemoFolder(root)
+
+
+def save_models(folder: DemoFolder, bars: Bars) -> ModelRegistry:
+    """Train and save the three models; trend v1 and the LSTM go live, trend v2 waits."""
+    registry = ModelRegistry(folder.storage)
+    for recipe in (TREND_V1, TREND_V2):
+        model, info, sample = train_trend(bars, recipe)
+        registry.save_model(model, info, training_sample=sample)
+    lstm, info, sample = pretrained_breakout(bars)
+    registry.save_model(lstm, info, training_sample=sample)
+    registry.promote_model("eurusd_1h_xgb_trend_v1", reason="demo: first champion")
+    registry.promote_model("eurusd_1h_lstm_breakout_v1", reason="demo: first champion")
+    return registry
