@@ -81,15 +81,19 @@ class Service:
         return Client(self.endpoints.predict, bot=bot, currency="USD", timeout=timeout)
 
     def child(self, name: str) -> int:
-        """Return the pid of the recorder or the serving process, from its command line."""
+        """Return the pid of the recorder or the serving process, from its command line.
+
+        Waits for one that is being restarted; raises TimeoutError after `START_S` seconds.
+        """
         assert self._process is not None
-        found = subprocess.run(
-            ["pgrep", "-P", str(self._process.pid), "-f", f"tickserve_server {name}"],  # noqa: S607
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return int(found.stdout.split()[0])
+        command = ["pgrep", "-P", str(self._process.pid), "-f", f"tickserve_server {name}"]
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            found = subprocess.run(command, capture_output=True, text=True, check=False)
+            if found.stdout:
+                return int(found.stdout.split()[0])
+            time.sleep(0.05)
+        raise TimeoutError(f"no {name} process within {START_S:g} s")
 
     def stop(self) -> int:
         """End it with SIGTERM and return its exit code."""

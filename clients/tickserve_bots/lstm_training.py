@@ -33,7 +33,7 @@ LARGEST_DIFFERENCE = 1e-5
 FOLDER = Path(__file__).parent / "pretrained"
 
 
-class Breakout(nn.Module):  # type: ignore[misc] # torch is installed only to retrain
+class Breakout(nn.Module):
     """Raw features in, probability of a rise out; the scaling is part of the graph."""
 
     def __init__(self, mean: torch.Tensor, deviation: torch.Tensor) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 
 import typer
-from tickserve_registry.errors import RegistryError
 
+from tickserve_registry.errors import RegistryError
 from tickserve_server.cli import process, service, storage
 from tickserve_server.cli.output import fail
 from tickserve_server.errors import DaemonError

@@ -156,6 +156,9 @@ class Feedback:
         _require_finite("value", label.value)
         when = milliseconds(label.at)
         status: Any = self._ledger.add_label(label, when=when, at=self._clock())
+        if status == "conflict":
+            reason = "this prediction has another label already"
+            return AckItem(status=status, details={"reason": reason})
         return AckItem(status=status)
 
     def _equity(self, snapshot: Equity) -> AckItem:
