@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -72,8 +73,9 @@ def summarise(
 
 def show(summary: Summary, out: Console) -> None:
     """Print the result for a person."""
-    model = Column("model", no_wrap=True)
-    table = Table(model, "phase", "Sharpe", "drawdown", "wins", "profit factor", "trades")
+    headings = ("model", "phase", "Sharpe", "max dd", "win rate", "pf", "trades")
+    columns = [Column(heading, no_wrap=True) for heading in headings]
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for model_id, phases in summary.models.items():
         for phase in PHASES:
             block = phases[phase]
@@ -82,15 +84,17 @@ def show(summary: Summary, out: Console) -> None:
     out.print(table)
     latency, change = summary.latency_us, summary.change
     out.print(
-        f"round trip as the bots saw it: p50 {latency['p50']:.0f} µs, p99 {latency['p99']:.0f} µs, "
-        f"max {latency['max']:.0f} µs over {summary.requests} requests",
+        f"{summary.requests} predictions; round trip as the bots saw it: p50 "
+        f"{latency['p50']:.0f} µs, p99 {latency['p99']:.0f} µs, max {latency['max']:.0f} µs",
         highlight=False,
+        soft_wrap=True,
     )
     out.print(
         f"promotion took {change['promote_ms']:.0f} ms, first reply by v2 "
         f"{change['reload_ms']:.0f} ms after it; {change['old_replies']} replies by v1, then "
         f"{change['new_replies']} by v2, {change['other_replies']} by others",
         highlight=False,
+        soft_wrap=True,
     )
     failed = summary.failed + change["failed"]
     out.print(f"requests failed: {failed}, late: {summary.late}", highlight=False)

@@ -13,6 +13,9 @@ import zmq
 SEQUENCE = struct.Struct(">Q")
 RECORDS, EVENT, STATISTICS, COMMITTED, HELLO = b"R", b"E", b"S", b"C", b"H"
 BATCH_RECORDS = 512
+GATHER_S = 0.05
+"""Records gather that long: each parcel costs the recorder a durable commit."""
+
 RESEND_AFTER_S = 2.0
 
 
@@ -62,6 +65,7 @@ class RecordSender:
         self._sequence = 0
         self._kept_records = 0
         self._progress_at = 0.0
+        self._packed_at = 0.0
         self.dropped = 0
 
     @property
@@ -94,7 +98,9 @@ class RecordSender:
     def service(self, now: float) -> None:
         """Read what the recorder says, send what waits; `now` is monotonic seconds."""
         self._receive(now)
-        self._pack_fresh()
+        if len(self._fresh) >= BATCH_RECORDS or now - self._packed_at >= GATHER_S:
+            self._pack_fresh()
+            self._packed_at = now
         if self._kept and not self._unsent and now - self._progress_at > RESEND_AFTER_S:
             self._resend_all(now)
         self._send(now)

@@ -88,6 +88,6 @@ def test_without_a_recorder_the_oldest_are_dropped_and_counted(
     sender = RecordSender(context, f"ipc://{tmp_path}/records", backlog=10)
     for number in range(25):
         sender.add(record(number))
-        sender.service(time.monotonic())
+        sender.service(float(number))
     assert (sender.uncommitted, sender.dropped) == (10, 15)
     sender.close()
