@@ -33,8 +33,8 @@ test: venv ## run the test suite
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: venv ## lint, format, types and import contracts
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
+	$(BIN)/ruff check --no-cache
+	$(BIN)/ruff format --check --no-cache
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 

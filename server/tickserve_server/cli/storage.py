@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import typer
 from rich.table import Table
-from tickserve_registry.model_registry import ModelRegistry
 
+from tickserve_registry.model_registry import ModelRegistry
 from tickserve_server.cli.output import JsonFlag, console, print_json
 from tickserve_server.errors import StorageUnusable
 from tickserve_server.settings import load_settings

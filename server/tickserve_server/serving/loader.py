@@ -10,10 +10,10 @@ from typing import Any
 
 import structlog
 import watchfiles
+
 from tickserve_registry.catalog import Entry
 from tickserve_registry.errors import RegistryError
 from tickserve_registry.model_registry import ModelRegistry
-
 from tickserve_server.serving.model import LiveModel
 from tickserve_server.serving.table import ModelTable
 from tickserve_server.settings import ServingSettings

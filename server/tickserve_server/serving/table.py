@@ -6,7 +6,6 @@ import difflib
 from collections.abc import Iterable, Mapping
 
 from tickserve_registry.catalog import Entry
-
 from tickserve_server.serving.model import LiveModel
 from tickserve_server.serving.refusal import Refusal
 
