@@ -1,0 +1,72 @@
+"""Training: walk-forward spans, real figures, a pretrained LSTM that is what it says."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from tickserve_bots.bars import Bars, eurusd_hours
+from tickserve_bots.features import matrix
+from tickserve_bots.training import (
+    FEATURES,
+    LIVE,
+    TRAIN,
+    TREND_V1,
+    TUNE,
+    VALIDATE,
+    pretrained_breakout,
+    train_trend,
+    windows_of,
+)
+
+
+@pytest.fixture(scope="module")
+def bars() -> Bars:
+    """The real bars."""
+    return eurusd_hours()
+
+
+def test_the_spans_follow_each_other_without_overlap() -> None:
+    """Nothing that a bot trades was seen by a model or a threshold."""
+    spans = [TRAIN, TUNE, VALIDATE, LIVE]
+    assert all(a.end == b.start for a, b in itertools.pairwise(spans))
+    assert LIVE.end == 5_000
+
+
+def test_the_future_does_not_reach_into_training(bars: Bars) -> None:
+    """Changing every bar after the training span leaves the trees as they are."""
+    altered = Bars(
+        times=bars.times,
+        **{
+            name: np.concatenate([getattr(bars, name)[: TRAIN.end], np.full(3_000, 2.0)])
+            for name in ("open", "high", "low", "close")
+        },
+    )
+    rows = matrix(bars, FEATURES)[TRAIN.start : TRAIN.end]
+    first, _, _ = train_trend(bars, TREND_V1)
+    second, _, _ = train_trend(altered, TREND_V1)
+    assert (first.predict_proba(rows) == second.predict_proba(rows)).all()
+
+
+def test_figures_are_real_and_state_their_convention(bars: Bars) -> None:
+    """Validation is on its own span, with trades, convention and costs beside it."""
+    _, info, _ = train_trend(bars, TREND_V1)
+    validation = info["performance"]["validation"]
+    assert validation["n_trades"] > 100
+    assert (validation["annualization"], validation["ddof"]) == (252, 1)
+    assert validation["span"]["start"] == bars.date(VALIDATE.start)
+    assert validation["costs"]["spread"] > 0
+    assert validation["sharpe_ratio"] < info["performance"]["backtest"]["sharpe_ratio"]
+
+
+def test_the_pretrained_lstm_answers_windows(bars: Bars) -> None:
+    """Its windows end at their bar, and its outputs are probabilities that vary."""
+    data, info, sample = pretrained_breakout(bars)
+    assert len(data) < 200_000
+    inputs = matrix(bars, FEATURES)
+    windows, first = windows_of(inputs, length=info["input"]["length"])
+    assert (windows[0][-1] == inputs[first]).all()
+    assert sample.shape[1:] == (info["input"]["length"], len(FEATURES))
+    assert 0 < info["output"]["short_below"] < info["output"]["long_above"] < 1
