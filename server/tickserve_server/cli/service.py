@@ -9,7 +9,8 @@ from typing import Any
 
 import typer
 import zmq
-from rich.table import Table
+from rich import box
+from rich.table import Column, Table
 
 from tickserve_client.codec import Decoder, Encoder
 from tickserve_client.errors import ProtocolError
@@ -129,12 +130,14 @@ def _print_status(report: dict[str, Any]) -> None:
         f"{report['records_dropped']} dropped",
         highlight=False,
     )
-    table = Table("build", "digest", "predictions", "errors", "p50 µs", "p99 µs", "max µs")
+    build = Column("build", no_wrap=True)
+    headings = ("digest", "answers", "errors", "p50 µs", "p99 µs", "max µs")
+    table = Table(build, *headings, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for model in report["models"]:
         latency = model["latency"]
         table.add_row(
             model["build"],
-            model["digest"],
+            model["digest"][:8],
             str(model["predictions"]),
             str(sum(model["errors"].values())),
             *(_microseconds(latency[key]) for key in ("p50_us", "p99_us", "max_us")),

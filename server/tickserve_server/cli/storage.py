@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 import typer
-from rich.table import Table
+from rich import box
+from rich.table import Column, Table
 
 from tickserve_registry.model_registry import ModelRegistry
 from tickserve_server.cli.output import JsonFlag, console, print_json
@@ -48,14 +49,14 @@ def models(
     if as_json:
         print_json(rows)
         return
-    table = Table("build", "environment", "framework", "created", "digest")
+    build = Column("build", no_wrap=True)
+    table = Table(build, "environment", "framework", "created", box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         table.add_row(
             row["build"],
             row["environment"],
             row["framework"],
-            row["created_at"],
-            row["serving_digest"][:16],
+            row["created_at"][:10],
         )
     console().print(table if rows else f"no models in {registry.storage_root}")
 
