@@ -123,7 +123,8 @@ class Child:
             process.kill()
             code = process.wait()
         self._release()
-        return code
+        # A process that our SIGTERM met before its handler stood had nothing yet to put in order.
+        return 0 if code == -signal.SIGTERM else code
 
     def _release(self) -> None:
         if self._lifeline is not None:
