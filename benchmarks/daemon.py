@@ -101,6 +101,12 @@ class Service:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(STOP_S)
 
+    def kill(self) -> None:
+        """Kill the supervisor without warning; its children notice and leave."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(STOP_S)
+
     def __enter__(self) -> Self:
         return self.start()
 

@@ -16,6 +16,8 @@ T = TypeVar("T")
 OPENING_BRACE = b"{"
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MILLISECOND = dt.timedelta(milliseconds=1)
+LATEST_MS = 100_000_000 * 86_400_000
+"""A hundred million days from the epoch, the range of time values in ECMAScript."""
 
 
 class Decoder(Generic[T]):
@@ -111,6 +113,8 @@ def milliseconds(value: Time) -> int:
     because nobody can know what it means.
     """
     if isinstance(value, int):
+        if abs(value) > LATEST_MS:
+            raise ProtocolError(f"{value} is no time in milliseconds since the epoch")
         return value
     try:
         parsed = dt.datetime.fromisoformat(value)

@@ -23,6 +23,7 @@ from tickserve_client.messages import (
 from tickserve_server.recorder.ledger import Ledger, Row
 from tickserve_server.recorder.live import Capital, Trade
 
+LARGEST_INTEGER = 2**63 - 1
 FUTURE_MS = 60_000
 """How far ahead of our clock a trade time may be before it counts as the future."""
 
@@ -128,6 +129,8 @@ class Feedback:
         """Refuse what cannot be true; return the closing time in ms."""
         if not outcome.bot or not outcome.run or not outcome.trade:
             raise InvalidItem("an outcome needs `bot`, `run` and `trade`")
+        if abs(outcome.seq) > LARGEST_INTEGER:
+            raise InvalidItem(f"seq {outcome.seq} does not fit 64 bits")
         for name in ("qty", "entry_price", "exit_price", "pnl", "fees", "swap", "return_"):
             _require_finite(name, getattr(outcome, name))
         opened = _time("opened_at", outcome.opened_at, now)
@@ -154,7 +157,7 @@ class Feedback:
 
     def _label(self, label: Label) -> AckItem:
         _require_finite("value", label.value)
-        when = milliseconds(label.at)
+        when = _instant("at", label.at, self._clock())
         status: Any = self._ledger.add_label(label, when=when, at=self._clock())
         if status == "conflict":
             reason = "this prediction has another label already"
@@ -163,7 +166,7 @@ class Feedback:
 
     def _equity(self, snapshot: Equity) -> AckItem:
         _require_finite("equity", snapshot.equity)
-        new = self._ledger.add_equity(snapshot, when=milliseconds(snapshot.at))
+        new = self._ledger.add_equity(snapshot, when=_instant("at", snapshot.at, self._clock()))
         return AckItem(status="recorded" if new else "duplicate")
 
     def _count(self, bot: str, run: str, trade: str, row: Row, *, build: str) -> None:
@@ -198,9 +201,11 @@ def _require_finite(name: str, value: float | None, *, positive: bool = False) -
 
 
 def _time(name: str, value: int | str | None, now: int) -> int | None:
-    if value is None:
-        return None
+    return None if value is None else _instant(name, value, now)
+
+
+def _instant(name: str, value: int | str, now: int) -> int:
     at = milliseconds(value)
-    if at > now + FUTURE_MS:
-        raise InvalidItem(f"{name} lies in the future")
+    if not -LARGEST_INTEGER <= at <= now + FUTURE_MS:
+        raise InvalidItem(f"{name} lies in the future, or is no time")
     return at

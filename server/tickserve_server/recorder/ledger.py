@@ -47,6 +47,11 @@ class Ledger:
         assert self._transaction is not None  # noqa: S101 - begin() comes first
         self._transaction.commit()
 
+    def rollback(self) -> None:
+        """Undo everything since begin()."""
+        if self._transaction is not None and self._transaction.is_active:
+            self._transaction.rollback()
+
     def reopen(self) -> None:
         """Drop the connection with its open transaction and take a fresh one.
 

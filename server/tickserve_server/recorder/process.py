@@ -146,16 +146,38 @@ class RecorderProcess:
             return False
         self._turns += 1
         try:
-            replies, arrivals = self._store(requests)
+            self._commit(requests)
         except sa.exc.DBAPIError as error:
             self._refuse(requests, reason=str(error.orig))
             return False
+        except Exception:
+            log.exception("turn_failed", requests=len(requests))
+            self._ledger.rollback()
+            self._one_by_one(requests)
+        return True
+
+    def _commit(self, requests: list[Request]) -> None:
+        """Store requests and records in one transaction, then acknowledge, then count them."""
+        replies, arrivals = self._store(requests)
         self._records.confirm()
         for (envelope, as_json, _), reply in zip(requests, replies, strict=True):
             self._send(envelope, reply, as_json=as_json)
         self._book.add(self._feedback.effects.trades, self._feedback.effects.capital)
         self._take_in(arrivals)
-        return True
+
+    def _one_by_one(self, requests: list[Request]) -> None:
+        """Give each request its own transaction, so that only the one at fault is refused."""
+        for request in requests:
+            envelope, as_json, message = request
+            try:
+                self._commit([request])
+            except sa.exc.DBAPIError as error:
+                self._refuse([request], reason=str(error.orig))
+            except Exception as error:  # noqa: BLE001 - whatever fails, the bot gets an answer
+                self._ledger.rollback()
+                reason = f"{type(error).__name__}: {error}"
+                refusal = Error(id=message.id, code="internal", message=reason)
+                self._send(envelope, refusal, as_json=as_json)
 
     def _receive(self) -> list[Request]:
         requests: list[Request] = []
