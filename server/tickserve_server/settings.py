@@ -40,12 +40,11 @@ class LedgerSettings(Section, frozen=True, kw_only=True):
 
 
 class ServingSettings(Section, frozen=True, kw_only=True):
-    """The serving process: reload timing, limits and how it waits."""
+    """The serving process: reload timing and limits."""
 
     debounce_ms: int = 20
     poll_seconds: float = 2.0
     retry_seconds: float = 5.0
-    spin_us: int = 0
     max_message_bytes: int = MEBIBYTE
     max_tensor_bytes: int = 64 * MEBIBYTE
     max_rows: int = 1_000

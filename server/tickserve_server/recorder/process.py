@@ -24,6 +24,7 @@ from tickserve_client.messages import (
     Ping,
     Pong,
 )
+from tickserve_registry.errors import RegistryError
 from tickserve_registry.model_registry import ModelRegistry
 from tickserve_registry.naming import parse_build
 from tickserve_registry.performance import Calendar, default_calendar
@@ -154,6 +155,7 @@ class RecorderProcess:
             log.exception("turn_failed", requests=len(requests))
             self._ledger.rollback()
             self._one_by_one(requests)
+            self._records.drop()
         return True
 
     def _commit(self, requests: list[Request]) -> None:
@@ -171,8 +173,9 @@ class RecorderProcess:
             envelope, as_json, message = request
             try:
                 self._commit([request])
-            except sa.exc.DBAPIError as error:
-                self._refuse([request], reason=str(error.orig))
+            except (sa.exc.DBAPIError, RegistryError, OSError) as error:
+                self._ledger.rollback()
+                self._refuse([request], reason=str(error))
             except Exception as error:  # noqa: BLE001 - whatever fails, the bot gets an answer
                 self._ledger.rollback()
                 reason = f"{type(error).__name__}: {error}"

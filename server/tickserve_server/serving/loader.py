@@ -59,6 +59,7 @@ class Loader:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
         self.degraded: str | None = None
+        self.failures: dict[str, str] = {}
         self.last_reload: dict[str, Any] | None = None
 
     def start(self) -> None:
@@ -87,11 +88,6 @@ class Loader:
         self._apply(entries)
 
     @property
-    def failures(self) -> dict[str, str]:
-        """Why each production build that is not loaded could not be."""
-        return {build: failure.reason for build, failure in self._failures.items()}
-
-    @property
     def _catalog(self) -> Path:
         return Path(self._registry.storage_root) / "metadata" / "registry.json"
 
@@ -104,6 +100,8 @@ class Loader:
         kept = self._stand_ins(before, after, desired)
         self._failures = {b: f for b, f in self._failures.items() if b in desired}
         self._loaded = {**after, **kept}
+        # Replaced whole, since the loop reads it from its own thread.
+        self.failures = {build: failure.reason for build, failure in self._failures.items()}
         self._publish(ModelTable(self._loaded.values(), known=known, failures=self.failures))
         self._report(before, seconds=time.perf_counter() - started)
 
