@@ -224,21 +224,26 @@ def test_events_tell_of_promotions_metrics_and_life(service: Service) -> None:
         socket.rcvtimeo = 5_000
         socket.subscribe(b"")
         socket.connect(service.endpoints.events)
-        topic, body = socket.recv_multipart()
-        assert topic == b"heartbeat"
+
+        def receive() -> None:
+            topic, body = socket.recv_multipart()
+            seen[topic.decode()] = json.loads(body)
+            sequence.append(seen[topic.decode()]["seq"])
+
+        def told() -> bool:
+            states = [seen.get(topic, {}).get("state") for topic in (v1, v2)]
+            return states == ["unloaded", "serving"] and {"heartbeat", metrics} <= seen.keys()
+
+        receive()
         feedback(service, outcome(service))
         registry = ModelRegistry(service.storage)
         registry.save_model(train(seed=3, trees=10), model_info(version=2))
+        v1, v2 = (f"model.{entry.build}" for entry in registry.entries())
+        metrics = f"metrics.{FAMILY}_v1"
         registry.promote_model(f"{FAMILY}_v2")
         deadline = time.monotonic() + PATIENCE_S
-        while len(seen) < 4 and time.monotonic() < deadline:
-            topic, body = socket.recv_multipart()
-            message = json.loads(body)
-            sequence.append(message["seq"])
-            seen[topic.decode()] = message
+        while not told() and time.monotonic() < deadline:
+            receive()
+        assert told(), seen
     assert sequence == list(range(sequence[0], sequence[0] + len(sequence)))
-    states = {topic: each.get("state") for topic, each in seen.items()}
-    v1, v2 = (f"model.{entry.build}" for entry in registry.entries())
-    assert states[v2] == "serving"
-    assert states[v1] == "unloaded"
-    assert seen[f"metrics.{FAMILY}_v1"]["n_trades"] == 1
+    assert seen[metrics]["n_trades"] == 1
