@@ -107,14 +107,14 @@ class Lifecycle:
                 at=changes[0].at,
             )
 
-    def describe(self, build: str, live: dict[str, Any]) -> None:
-        """Set `performance.live` of one build; touches its metadata file and nothing else."""
+    def describe(self, build: str, phase: str, block: dict[str, Any]) -> None:
+        """Set `performance.{phase}` of one build; touches its metadata file and nothing else."""
         with self._lock.held():
             path = self.metadata_path(build)
             document = read_file(path)
             performance = document.get("performance")
             kept = performance if isinstance(performance, dict) else {}
-            document["performance"] = kept | {"live": live}
+            document["performance"] = kept | {phase: block}
             document["revision"] = int(document.get("revision", 1)) + 1
             write_atomic(path, write_document(document, source=build))
 

@@ -121,7 +121,7 @@ class ModelRegistry:
 
     def record_live_performance(self, build: str, block: dict[str, Any]) -> None:
         """Set `performance.live` of a build; costs the same however many models there are."""
-        self._lifecycle.describe(build, block)
+        self._lifecycle.describe(build, "live", block)
 
     def entries(self) -> tuple[Entry, ...]:
         """Return the index, read whole. Raises CatalogUnreadable."""
