@@ -1,4 +1,4 @@
-"""registry.json: one small entry for each build, read whole and replaced whole."""
+"""registry.json: one line for each build, read whole and replaced whole."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tickserve_registry.errors import CatalogUnreadable
 from tickserve_registry.layout import METADATA, Environment, Layout
 from tickserve_registry.metadata import Metadata
 from tickserve_registry.naming import parse_build
-from tickserve_registry.store import write_atomic
+from tickserve_registry.store import Fingerprint, fingerprint_of, is_settled, write_atomic
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,8 +37,45 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
 
 
-class _Document(msgspec.Struct, frozen=True):
+class Catalog(msgspec.Struct, frozen=True):
+    """The index and the transaction that wrote it last, whose commit it is."""
+
     models: tuple[Entry, ...] = ()
+    transaction: str | None = None
+
+
+class CatalogFile:
+    """registry.json of one storage root; parsed again only when the file has changed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._read: tuple[Fingerprint, Catalog] | None = None
+
+    def read(self) -> Catalog:
+        """Return the index; a missing file is an empty registry. Raises CatalogUnreadable."""
+        fingerprint = fingerprint_of(self.path)
+        if fingerprint is None:
+            self._require_folder()
+            return Catalog()
+        cached = self._read
+        if cached is not None and cached[0] == fingerprint:
+            return cached[1]
+        catalog = _decode(self.path)
+        self._read = (fingerprint, catalog) if is_settled(fingerprint) else None
+        return catalog
+
+    def write(self, entries: Iterable[Entry], *, transaction: str) -> None:
+        """Replace the index atomically, sorted by build, one line each."""
+        ordered = sorted(entries, key=lambda entry: entry.build)
+        lines = b",\n".join(map(msgspec.json.Encoder().encode, ordered))
+        head = msgspec.json.encode(transaction)
+        write_atomic(
+            self.path, b'{"transaction": ' + head + b',\n"models": [\n' + lines + b"\n]}\n"
+        )
+
+    def _require_folder(self) -> None:
+        if not self.path.parent.is_dir():
+            raise CatalogUnreadable(path=self.path, problem="its folder is gone")
 
 
 def entry_of(metadata: Metadata, layout: Layout) -> Entry:
@@ -67,23 +104,10 @@ def entry_of(metadata: Metadata, layout: Layout) -> Entry:
     )
 
 
-def read_catalog(path: Path) -> tuple[Entry, ...]:
-    """Read the index; a missing file is an empty registry. Raises CatalogUnreadable."""
+def _decode(path: Path) -> Catalog:
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        if path.parent.is_dir():
-            return ()
-        raise CatalogUnreadable(path=path, problem="its folder is gone") from None
+        return msgspec.json.decode(path.read_bytes(), type=Catalog)
     except OSError as error:
         raise CatalogUnreadable(path=path, problem=error.strerror or str(error)) from error
-    try:
-        return msgspec.json.decode(data, type=_Document).models
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CatalogUnreadable(path=path, problem=str(error)) from error
-
-
-def write_catalog(path: Path, entries: Iterable[Entry]) -> None:
-    """Replace the index atomically, sorted by build."""
-    ordered = sorted(entries, key=lambda entry: entry.build)
-    write_atomic(path, msgspec.json.format(msgspec.json.encode({"models": ordered}), indent=1))

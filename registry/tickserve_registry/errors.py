@@ -6,13 +6,20 @@ RegistryError
 ├── ModelNotFound         no build goes by the name
 ├── BuildExists           the build is there already; builds are immutable
 ├── TransitionRefused     a lifecycle change that is not allowed
+│   └── PromotionRefused  a promotion that the policy does not allow
+├── ReasonMissing         an exception to the rules without a reason
+├── NothingToRestore      no earlier production build to go back to
+├── PolicyUnreadable      promotion.toml is no policy
 ├── CatalogUnreadable     registry.json is torn, missing fields or no JSON
+├── IntentUnreadable      what a crashed writer left says nothing
+├── PathTaken             a file lies where a new one must go
 ├── ArtefactRefused       a file is missing, changed, a link or too large
 └── FormatRefused         a model object or file of a kind that cannot be handled
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -73,6 +80,42 @@ class TransitionRefused(RegistryError):
         self.reason = reason
 
 
+class PromotionRefused(TransitionRefused):
+    """A promotion that the policy does not allow; `unmet` holds each rule with its figure."""
+
+    def __init__(self, *, build: str, origin: str, unmet: Sequence[object]) -> None:
+        rules = "; ".join(map(str, unmet))
+        reason = f"the promotion policy is not met: {rules}; overrule it with force and a reason"
+        super().__init__(build=build, origin=origin, target="production", reason=reason)
+        self.unmet = tuple(unmet)
+
+
+class ReasonMissing(RegistryError):
+    """An exception to the rules without a reason for the audit trail."""
+
+    def __init__(self, *, action: str) -> None:
+        super().__init__(f"{action} needs a reason, which goes to the audit trail")
+        self.action = action
+
+
+class NothingToRestore(RegistryError):
+    """A rollback without an earlier production build in the audit trail."""
+
+    def __init__(self, *, family: str, reason: str) -> None:
+        super().__init__(f"{family} cannot be rolled back: {reason}")
+        self.family = family
+        self.reason = reason
+
+
+class PolicyUnreadable(RegistryError):
+    """A promotion policy that cannot be read; nothing is promoted until it can."""
+
+    def __init__(self, *, path: Path, problem: str) -> None:
+        super().__init__(f"{path} is no promotion policy: {problem}")
+        self.path = path
+        self.problem = problem
+
+
 class CatalogUnreadable(RegistryError):
     """registry.json cannot be read; the metadata files still hold everything."""
 
@@ -80,6 +123,23 @@ class CatalogUnreadable(RegistryError):
         super().__init__(f"{path} is unreadable ({problem}); restore it with: tickserve rebuild")
         self.path = path
         self.problem = problem
+
+
+class IntentUnreadable(RegistryError):
+    """What a crashed writer was about to do cannot be read."""
+
+    def __init__(self, *, path: Path, problem: str) -> None:
+        super().__init__(f"{path} is unreadable ({problem}); settle it with: tickserve rebuild")
+        self.path = path
+        self.problem = problem
+
+
+class PathTaken(RegistryError):
+    """A file lies where a transaction must make one."""
+
+    def __init__(self, *, path: Path) -> None:
+        super().__init__(f"{path} is there already; see: tickserve verify, tickserve rebuild")
+        self.path = path
 
 
 class ArtefactRefused(RegistryError):

@@ -3,62 +3,96 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from tickserve_registry.metadata import utc_now
-from tickserve_registry.store import append_line
+from tickserve_registry.store import append_lines
+
+TAIL_BYTES = 1 << 20
+"""How far back a repeated append looks for its own lines: far beyond any one transaction."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """Who did what to which build, when, from where to where, and why."""
+    """Who did what to which build, when, from where to where, and why.
+
+    All changes of one transaction share its id; `overruled` lists the rules of the promotion
+    policy that a forced promotion did not meet.
+    """
 
     at: str
     who: str
+    transaction: str
     action: str
     build: str
     origin: str | None = msgspec.field(default=None, name="from")
     target: str = msgspec.field(name="to")
     digest: str
     reason: str | None = None
+    overruled: tuple[str, ...] = ()
 
 
 def new_change(
-    *, action: str, build: str, origin: str | None, target: str, digest: str, reason: str | None
+    *,
+    transaction: str,
+    action: str,
+    build: str,
+    origin: str | None,
+    target: str,
+    digest: str,
+    reason: str | None,
+    overruled: Sequence[str] = (),
 ) -> Change:
     """Return a change by this user, now."""
     return Change(
         at=utc_now(),
         who=_user(),
+        transaction=transaction,
         action=action,
         build=build,
         origin=origin,
         target=target,
         digest=digest,
         reason=reason,
+        overruled=tuple(overruled),
     )
 
 
-def record(path: Path, change: Change) -> None:
-    """Append a change durably."""
-    append_line(path, msgspec.json.encode(change))
+def record(path: Path, changes: Sequence[Change]) -> None:
+    """Append changes durably; those that a run which crashed has appended are not repeated."""
+    known = set(_changes(_tail(path)))
+    append_lines(path, [msgspec.json.encode(each) for each in changes if each not in known])
 
 
 def read_history(path: Path) -> list[Change]:
-    """Return every change, oldest first; a torn line is passed over."""
+    """Return every change, oldest first; a line that is no change is passed over."""
+    return _changes(path.read_bytes()) if path.exists() else []
+
+
+def unreadable_lines(path: Path) -> int:
+    """Return how many lines are no changes: a hand or a failing disk has been there."""
     if not path.exists():
-        return []
-    changes = []
-    for line in path.read_bytes().splitlines():
-        change = _parse(line)
-        if change is not None:
-            changes.append(change)
-    return changes
+        return 0
+    lines = [line for line in path.read_bytes().splitlines() if line.strip()]
+    return len(lines) - len(_changes(b"\n".join(lines)))
 
 
-def _parse(line: bytes) -> Any:
+def _tail(path: Path) -> bytes:
+    if not path.exists():
+        return b""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        return file.read()
+
+
+def _changes(data: bytes) -> list[Change]:
+    found = (_parse(line) for line in data.splitlines())
+    return [change for change in found if change is not None]
+
+
+def _parse(line: bytes) -> Change | None:
     try:
         return msgspec.json.decode(line, type=Change)
     except (msgspec.MsgspecError, UnicodeDecodeError):

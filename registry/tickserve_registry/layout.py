@@ -24,7 +24,9 @@ class Layout:
         self.metadata_folder = root / "metadata"
         self.catalog = self.metadata_folder / "registry.json"
         self.history = self.metadata_folder / "history.jsonl"
+        self.intent = self.metadata_folder / ".intent.json"
         self.lock = self.metadata_folder / ".lock"
+        self.policy = root / "promotion.toml"
 
     def folder(self, build: str, environment: Environment) -> Path:
         """Return the folder of a build: {environment}/{market}/v{N}."""
@@ -34,6 +36,13 @@ class Layout:
     def file(self, build: str, environment: Environment, suffix: str) -> Path:
         """Return the path of one file of a build."""
         return self.folder(build, environment) / f"{build}{suffix}"
+
+    def inside(self, name: str) -> Path:
+        """Return the path that a relative name means; raise ArtefactRefused if it leads out."""
+        path = self.root / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ArtefactRefused(path=path, problem="leads out of the storage root")
+        return self.require_plain(path)
 
     def relative(self, path: Path) -> str:
         """Return a path as registry.json holds it: relative to the root."""

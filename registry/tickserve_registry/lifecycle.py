@@ -1,32 +1,31 @@
-"""Lifecycle of builds: transactions that store, move and describe them, crash-safe."""
+"""Lifecycle of builds: what storing, moving, rolling back and describing one means."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from tickserve_registry.build import NewBuild
-from tickserve_registry.catalog import Entry, entry_of, read_catalog, write_catalog
-from tickserve_registry.digest import sha256
-from tickserve_registry.errors import ArtefactRefused, BuildExists, ModelNotFound, TransitionRefused
-from tickserve_registry.history import Change, new_change, record
-from tickserve_registry.layout import (
-    ARTEFACT,
-    COMPILED,
-    ENVIRONMENTS,
-    METADATA,
-    Environment,
-    Layout,
+from tickserve_registry.catalog import Entry
+from tickserve_registry.document import read_file, write_document
+from tickserve_registry.draft import Draft
+from tickserve_registry.errors import (
+    BuildExists,
+    ModelNotFound,
+    NothingToRestore,
+    PromotionRefused,
+    TransitionRefused,
 )
-from tickserve_registry.metadata import Metadata, read_file, view, write_document
-from tickserve_registry.store import RootLock, make_folder, sync_folder, write_atomic
-
-MOVES_OUTRUN = 20
-"""How often a reader, which takes no lock, starts again when a build is moved under it."""
+from tickserve_registry.history import read_history
+from tickserve_registry.layout import Environment, Layout
+from tickserve_registry.policy import PromotionPolicy, Unmet, read_policy, unmet_rules
+from tickserve_registry.reader import BuildReader
+from tickserve_registry.store import write_atomic
+from tickserve_registry.succession import ROLLBACK, champion_and_predecessor, succession
+from tickserve_registry.transaction import Transactions
 
 ALLOWED: frozenset[tuple[Environment, Environment]] = frozenset(
     {
@@ -39,7 +38,10 @@ ALLOWED: frozenset[tuple[Environment, Environment]] = frozenset(
 
 
 class PromotionRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What a lifecycle change did: the build moved, and the champion it displaced, if any."""
+    """What a lifecycle change did: the build moved, and the champions it displaced, if any.
+
+    `overruled` lists the rules of the promotion policy that a forced promotion did not meet.
+    """
 
     build: str
     model_id: str
@@ -48,69 +50,98 @@ class PromotionRecord(msgspec.Struct, frozen=True, kw_only=True):
     archived: tuple[str, ...]
     serving_digest: str
     at: str
+    overruled: tuple[str, ...] = ()
 
 
 class Lifecycle:
-    """Every change of one storage root, each under its lock.
+    """Every change of one storage root, each one transaction.
 
-    A change writes and fsyncs new files, replaces registry.json (the commit point), appends to
-    the audit trail, and removes old copies last; a crash in between leaves either state whole.
+    `policy` is the promotion policy; None stands for the root's own promotion.toml.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        transactions: Transactions,
+        reader: BuildReader,
+        *,
+        policy: PromotionPolicy | None = None,
+    ) -> None:
         self._layout = layout
-        self._lock = RootLock(layout.lock)
+        self._transactions = transactions
+        self._reader = reader
+        self._policy = policy
 
     def store(self, new: NewBuild, *, environment: Environment) -> Entry:
-        """Add a new build; raise BuildExists if there is one of this name and date."""
-        with self._lock.held():
-            entries = read_catalog(self._layout.catalog)
-            self._require_new(new, entries)
-            document = new.document | {"environment": environment, "status": environment}
-            self._write(new.build, environment, document, new.artefact, new.compiled)
-            entry = entry_of(view(document, source=new.build), self._layout)
-            write_catalog(self._layout.catalog, [*entries, entry])
-            self._note("save", entry, origin=None, reason=None)
-            return entry
+        """Add a new build; in production it displaces the champions as a promotion does.
+
+        Raises BuildExists or PromotionRefused; then nothing has been written.
+        """
+        with self._drafting() as draft:
+            self._require_new(new, draft)
+            if environment == "production":
+                champions = draft.champions(new.name.family)
+                unmet = self._unmet(new.document, champions)
+                if unmet:
+                    raise PromotionRefused(build=new.build, origin="training", unmet=unmet)
+                for each in champions:
+                    draft.move(each, "archive", action="archive", reason=None)
+            return draft.add(new, environment)
 
     def move(
-        self, entry: Entry, target: Environment, *, keep: bool, reason: str | None
+        self,
+        entry: Entry,
+        target: Environment,
+        *,
+        keep: bool = False,
+        reason: str | None = None,
+        force: bool = False,
     ) -> PromotionRecord:
         """Move a build; a promotion archives the family's other production builds unless `keep`.
 
-        Raises TransitionRefused, or ModelNotFound when the build has gone meanwhile.
+        Raises TransitionRefused, PromotionRefused, or ModelNotFound when the build has gone.
         """
-        with self._lock.held():
-            entries = {each.build: each for each in read_catalog(self._layout.catalog)}
-            current = entries.get(entry.build)
-            if current is None:
-                raise ModelNotFound(name=entry.build, nearest=[])
+        with self._drafting() as draft:
+            current = _current(draft, entry)
             _require_allowed(current, target)
-            displaced = [] if keep or target != "production" else _champions(entries, current)
-            moves: list[tuple[Entry, Environment]] = [(current, target)]
-            moves += [(each, "archive") for each in displaced]
-            moved = {old.build: self._copy(old, to) for old, to in moves}
-            write_catalog(self._layout.catalog, (entries | moved).values())
-            changes = [
-                self._note(_action(to), moved[old.build], origin=old.environment, reason=reason)
-                for old, to in moves
-            ]
-            for old, _ in moves:
-                self._remove(old)
-            return PromotionRecord(
-                build=current.build,
-                model_id=current.model_id,
-                origin=current.environment,
-                target=target,
-                archived=tuple(each.build for each in displaced),
-                serving_digest=current.serving_digest,
-                at=changes[0].at,
-            )
+            if target != "production":
+                draft.move(current, target, action="archive", reason=reason)
+                return _record(draft, current)
+            champions = draft.champions(current.family)
+            unmet = self._unmet(self._reader.metadata(current.build).document, champions)
+            if unmet and not force:
+                raise PromotionRefused(build=current.build, origin=current.environment, unmet=unmet)
+            overruled = tuple(map(str, unmet))
+            draft.move(current, target, action="promote", reason=reason, overruled=overruled)
+            for each in () if keep else champions:
+                draft.move(each, "archive", action="archive", reason=reason)
+            return _record(draft, current)
+
+    def rollback(self, family: str, *, reason: str | None = None) -> PromotionRecord:
+        """Put back the build that was in production before the family's champion.
+
+        The promotion policy is not asked: the build has been in production before. Raises
+        NothingToRestore.
+        """
+        with self._drafting() as draft:
+            builds = {build for build, each in draft.entries.items() if each.family == family}
+            line = succession(read_history(self._layout.history), builds)
+            serving = {each.build for each in draft.champions(family)}
+            champion, previous = champion_and_predecessor(line, serving)
+            if previous is None:
+                reason = "the audit trail shows no earlier production build"
+                raise NothingToRestore(family=family, reason=reason)
+            restored = draft.entries[previous]
+            if restored.environment != "production":
+                draft.move(restored, "production", action=ROLLBACK, reason=reason)
+            if champion is not None:
+                draft.move(draft.entries[champion], "archive", action="archive", reason=reason)
+            return _record(draft, restored)
 
     def describe(self, build: str, phase: str, block: dict[str, Any]) -> None:
         """Set `performance.{phase}` of one build; touches its metadata file and nothing else."""
-        with self._lock.held():
-            path = self.metadata_path(build)
+        with self._transactions.locked():
+            path = self._reader.metadata_path(build)
             document = read_file(path)
             performance = document.get("performance")
             kept = performance if isinstance(performance, dict) else {}
@@ -118,132 +149,34 @@ class Lifecycle:
             document["revision"] = int(document.get("revision", 1)) + 1
             write_atomic(path, write_document(document, source=build))
 
-    def metadata(self, build: str) -> Metadata:
-        """Read one build's metadata, also while another process moves it."""
-        for _ in range(MOVES_OUTRUN):
-            with contextlib.suppress(ModelNotFound, FileNotFoundError):
-                path = self.metadata_path(build)
-                return view(read_file(path), source=str(path))
-        path = self.metadata_path(build)
-        return view(read_file(path), source=str(path))
+    @contextlib.contextmanager
+    def _drafting(self) -> Iterator[Draft]:
+        """Take the lock, and commit the draft if the block has not raised."""
+        with self._transactions.locked():
+            draft = Draft(self._layout, self._transactions, self._reader)
+            yield draft
+            draft.commit()
 
-    def with_artefact(self, build: str, *, served: bool) -> tuple[Metadata, bytes]:
-        """Read a build's metadata and its native or served file, also while it is moved.
+    def _unmet(self, document: Mapping[str, Any], champions: list[Entry]) -> list[Unmet]:
+        policy = read_policy(self._layout.policy) if self._policy is None else self._policy
+        if not policy.enabled:
+            return []
+        documents = [self._reader.metadata(each.build).document for each in champions]
+        return unmet_rules(policy, document, documents)
 
-        Raises ModelNotFound, MetadataRefused or ArtefactRefused.
-        """
-        metadata = self.metadata(build)
-        for _ in range(MOVES_OUTRUN):
-            try:
-                return metadata, self._file_of(metadata, served=served)
-            except ArtefactRefused:
-                latest = self.metadata(build)
-                if latest.environment == metadata.environment:
-                    raise
-                metadata = latest
-        return metadata, self._file_of(metadata, served=served)
-
-    def metadata_path(self, build: str) -> Path:
-        """Return where a build's metadata lies; of two copies that of the higher revision."""
-        found = [
-            path
-            for environment in ENVIRONMENTS
-            if (path := self._layout.file(build, environment, METADATA)).exists()
-        ]
-        if not found:
-            raise ModelNotFound(name=build, nearest=[])
-        for path in found:
-            self._layout.require_plain(path)
-        return found[0] if len(found) == 1 else max(found, key=_revision)
-
-    def artefact(self, metadata: Metadata, suffix: str, *, digest: str) -> bytes:
-        """Read a model file once and return its bytes if they have the digest.
-
-        Raises ArtefactRefused for a missing, linked or changed file.
-        """
-        environment: Any = metadata.environment
-        path = self._layout.file(metadata.build, environment, suffix)
-        return self._verified(path, digest=digest)
-
-    def locked(self) -> contextlib.AbstractContextManager[None]:
-        """Hold the root's lock, for a repair."""
-        return self._lock.held()
-
-    def _file_of(self, metadata: Metadata, *, served: bool) -> bytes:
-        if served and metadata.serving.engine == "onnxruntime":
-            return self.artefact(metadata, COMPILED, digest=metadata.serving.sha256)
-        return self.artefact(metadata, ARTEFACT, digest=metadata.sha256)
-
-    def _verified(self, path: Path, *, digest: str) -> bytes:
-        self._layout.require_plain(path)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise ArtefactRefused(path=path, problem=error.strerror or str(error)) from error
-        found = sha256(data)
-        if found != digest:
-            problem = f"its SHA-256 is {found[:16]}…, {digest[:16]}… was saved"
-            raise ArtefactRefused(path=path, problem=problem)
-        return data
-
-    def _require_new(self, new: NewBuild, entries: Iterable[Entry]) -> None:
-        versions = [each.version for each in entries if each.family == new.name.family]
-        taken = any(each.build == new.build for each in entries) or any(
-            self._layout.file(new.build, environment, METADATA).exists()
-            for environment in ENVIRONMENTS
-        )
-        if taken:
+    def _require_new(self, new: NewBuild, draft: Draft) -> None:
+        if new.build in draft.entries or self._reader.copies(new.build):
+            family = new.name.family
+            versions = [each.version for each in draft.entries.values() if each.family == family]
             latest = max([*versions, new.name.version])
-            raise BuildExists(build=new.build, next_model_id=f"{new.name.family}_v{latest + 1}")
+            raise BuildExists(build=new.build, next_model_id=f"{family}_v{latest + 1}")
 
-    def _write(
-        self,
-        build: str,
-        environment: Environment,
-        document: dict[str, Any],
-        artefact: bytes,
-        compiled: bytes | None,
-    ) -> None:
-        """Write a build's files; the metadata last, since it is what makes them a build."""
-        folder = self._layout.folder(build, environment)
-        self._layout.require_plain(folder)
-        make_folder(folder)
-        write_atomic(folder / f"{build}{ARTEFACT}", artefact)
-        if compiled is not None:
-            write_atomic(folder / f"{build}{COMPILED}", compiled)
-        write_atomic(folder / f"{build}{METADATA}", write_document(document, source=build))
 
-    def _copy(self, entry: Entry, target: Environment) -> Entry:
-        metadata = self.metadata(entry.build)
-        artefact = self.artefact(metadata, ARTEFACT, digest=metadata.sha256)
-        compiled = None
-        if metadata.serving.engine == "onnxruntime":
-            compiled = self.artefact(metadata, COMPILED, digest=metadata.serving.sha256)
-        document = metadata.document | {
-            "environment": target,
-            "status": target,
-            "revision": metadata.revision + 1,
-        }
-        self._write(entry.build, target, document, artefact, compiled)
-        return entry_of(view(document, source=entry.build), self._layout)
-
-    def _remove(self, entry: Entry) -> None:
-        folder = self._layout.folder(entry.build, entry.environment)
-        for suffix in (METADATA, COMPILED, ARTEFACT):
-            (folder / f"{entry.build}{suffix}").unlink(missing_ok=True)
-        sync_folder(folder)
-
-    def _note(self, action: str, entry: Entry, *, origin: str | None, reason: str | None) -> Change:
-        change = new_change(
-            action=action,
-            build=entry.build,
-            origin=origin,
-            target=entry.environment,
-            digest=entry.serving_digest,
-            reason=reason,
-        )
-        record(self._layout.history, change)
-        return change
+def _current(draft: Draft, entry: Entry) -> Entry:
+    current = draft.entries.get(entry.build)
+    if current is None:
+        raise ModelNotFound(name=entry.build, nearest=[])
+    return current
 
 
 def _require_allowed(entry: Entry, target: Environment) -> None:
@@ -255,19 +188,17 @@ def _require_allowed(entry: Entry, target: Environment) -> None:
     )
 
 
-def _champions(entries: dict[str, Entry], promoted: Entry) -> list[Entry]:
-    return [
-        each
-        for each in entries.values()
-        if each.family == promoted.family
-        and each.environment == "production"
-        and each.build != promoted.build
-    ]
-
-
-def _action(target: Environment) -> str:
-    return "promote" if target == "production" else "archive"
-
-
-def _revision(path: Path) -> int:
-    return int(read_file(path).get("revision", 1))
+def _record(draft: Draft, entry: Entry) -> PromotionRecord:
+    """Describe a draft in which `entry` was the build that the caller named."""
+    own = [each for each in draft.changes if each.build == entry.build]
+    others = [each.build for each in draft.changes if each.build != entry.build]
+    return PromotionRecord(
+        build=entry.build,
+        model_id=entry.model_id,
+        origin=entry.environment,
+        target=draft.entries[entry.build].environment,
+        archived=tuple(others),
+        serving_digest=entry.serving_digest,
+        at=draft.changes[0].at,
+        overruled=own[0].overruled if own else (),
+    )

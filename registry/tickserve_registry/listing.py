@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from tickserve_registry.catalog import Entry
+from tickserve_registry.document import read_file
+from tickserve_registry.errors import MetadataRefused
+from tickserve_registry.layout import Layout
+from tickserve_registry.reader import BuildReader
+from tickserve_registry.store import Fingerprint, fingerprint_of, is_settled
 
 FIGURES = ("sharpe_ratio", "max_drawdown", "win_rate", "profit_factor")
 PHASES = ("backtest", "validation", "live")
+FIGURE_COLUMNS = tuple(f"{phase}_{figure}" for phase in PHASES for figure in FIGURES)
 COLUMNS = (
     "model_id",
     "build",
@@ -28,22 +35,63 @@ COLUMNS = (
     "metadata_path",
 )
 
-
-def frame_of(rows: Iterable[tuple[Entry, dict[str, Any]]]) -> pd.DataFrame:
-    """Return entries and their metadata documents as a frame; missing figures are NaN."""
-    records = [
-        {name: getattr(entry, name) for name in COLUMNS} | _figures(document)
-        for entry, document in rows
-    ]
-    figures = [f"{phase}_{figure}" for phase in PHASES for figure in FIGURES]
-    frame = pd.DataFrame(records, columns=[*COLUMNS, *figures])
-    return frame.astype(dict.fromkeys(figures, float))
+Row = tuple[tuple[float | None, ...], str | None]
+"""The figures of a build in the order of FIGURE_COLUMNS, and why there are none."""
 
 
-def _figures(document: dict[str, Any]) -> dict[str, Any]:
-    performance = document.get("performance") or {}
-    return {
-        f"{phase}_{figure}": (performance.get(phase) or {}).get(figure)
-        for phase in PHASES
-        for figure in FIGURES
-    }
+class Listing:
+    """Makes frames of index entries; reads a metadata file again only when it has changed."""
+
+    def __init__(self, layout: Layout, reader: BuildReader) -> None:
+        self._root = str(layout.root)
+        self._reader = reader
+        self._rows: dict[str, tuple[Fingerprint, Row]] = {}
+
+    def frame(self, entries: Sequence[Entry]) -> pd.DataFrame:
+        """Return one row for each entry; a missing figure is NaN.
+
+        Metadata that cannot be read costs its own row's figures only: `problem` says why.
+        """
+        rows = [self._row(entry) for entry in entries]
+        columns: dict[str, Any] = {
+            name: [getattr(entry, name) for entry in entries] for name in COLUMNS
+        }
+        for name in ("file_path", "metadata_path"):
+            columns[name] = [f"{self._root}/{path}" for path in columns[name]]
+        for place, name in enumerate(FIGURE_COLUMNS):
+            columns[name] = pd.Series([figures[place] for figures, _ in rows], dtype="float64")
+        columns["problem"] = pd.Series([problem for _, problem in rows], dtype=object)
+        return pd.DataFrame(columns)
+
+    def _row(self, entry: Entry) -> Row:
+        path = f"{self._root}/{entry.metadata_path}"
+        fingerprint = fingerprint_of(path)
+        cached = self._rows.get(path)
+        if cached is not None and cached[0] == fingerprint:
+            return cached[1]
+        row = self._read(entry, Path(path))
+        if fingerprint is not None and is_settled(fingerprint):
+            self._rows[path] = fingerprint, row
+        return row
+
+    def _read(self, entry: Entry, path: Path) -> Row:
+        try:
+            try:
+                document = read_file(path)
+            except FileNotFoundError:  # moved since the index was read
+                document = self._reader.metadata(entry.build).document
+        except (MetadataRefused, FileNotFoundError, ValueError) as error:
+            return (None,) * len(FIGURE_COLUMNS), str(error)
+        return tuple(figures_of(document)), None
+
+
+def figures_of(document: dict[str, Any]) -> list[float | None]:
+    """Return the four figures of backtest, validation and live, in FIGURE_COLUMNS' order."""
+    performance = document.get("performance")
+    phases = performance if isinstance(performance, dict) else {}
+    blocks = [block if isinstance(block := phases.get(each), dict) else {} for each in PHASES]
+    return [_number(block.get(figure)) for block in blocks for figure in FIGURES]
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None

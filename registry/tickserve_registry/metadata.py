@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from tickserve_registry.document import write_document
 from tickserve_registry.errors import MetadataRefused
 from tickserve_registry.naming import ModelName, parse_build, parse_model_id, parse_version
-
-LARGEST_BYTES = 16 * 1024 * 1024
-DEEPEST = 64
 
 OutputKind = Literal["probability", "regression", "classes"]
 
@@ -94,6 +90,43 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
         return self.name.family
 
 
+class Stated(msgspec.Struct, frozen=True, kw_only=True):
+    """The user's own fields, as the naming convention's example has them; others are free."""
+
+    model_id: str | None = None
+    market: str | None = None
+    timeframe: str | None = None
+    model_type: str | None = None
+    strategy: str | None = None
+    version: int | str | None = None
+    created_at: str | None = None
+    author: str | None = None
+    framework: str | None = None
+    framework_version: str | None = None
+    features: list[str] | None = None
+    feature_definitions: list[dict[str, Any]] | dict[str, Any] | None = None
+    hyperparameters: dict[str, Any] | None = None
+    training_period: dict[str, Any] | None = None
+    performance: dict[str, dict[str, Any] | None] | None = None
+    status: str | None = None
+    notes: Any = None
+    calendar: Literal["24x7", "weekdays"] | None = None
+    input: Input | None = None
+    output: Output | None = None
+
+
+def require_stated(info: Mapping[str, Any]) -> None:
+    """Refuse metadata whose known fields have other types than they must have."""
+    source = str(info.get("model_id", "the new model"))[:200]
+    document = msgspec.json.decode(write_document(info, source=source))
+    try:
+        msgspec.convert(document, Stated)
+    except msgspec.ValidationError as error:
+        problem = str(error)
+        field = problem.rpartition("`$.")[2].rstrip("`") if "`$." in problem else ""
+        raise MetadataRefused(source=source, field=field, problem=problem) from error
+
+
 class _View(msgspec.Struct, frozen=True, kw_only=True):
     """The fields that a stored metadata file must have."""
 
@@ -118,43 +151,6 @@ def view(document: dict[str, Any], *, source: str) -> Metadata:
     name, _ = parse_build(seen.build)
     fields = {field: getattr(seen, field) for field in _View.__struct_fields__}
     return Metadata(name=name, document=document, **fields)
-
-
-def read_document(data: bytes, *, source: str) -> dict[str, Any]:
-    """Parse a metadata file; raise MetadataRefused for anything but one JSON object."""
-    try:
-        document = msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        problem = f"is no valid JSON ({error})"
-        raise MetadataRefused(source=source, field="", problem=problem) from error
-    if not isinstance(document, dict):
-        raise MetadataRefused(source=source, field="", problem="is no JSON object")
-    return document
-
-
-def read_file(path: Path) -> dict[str, Any]:
-    """Read a metadata file; raise MetadataRefused, or FileNotFoundError if it has gone."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror or error})"
-        raise MetadataRefused(source=str(path), field="", problem=problem) from error
-    return read_document(data, source=str(path))
-
-
-def write_document(document: Mapping[str, Any], *, source: str) -> bytes:
-    """Return the document as indented JSON; NaN and Infinity are refused, naming the field."""
-    _refuse_unwritable(document, source=source, path="", depth=0)
-    try:
-        compact = msgspec.json.encode(document, enc_hook=_plain)
-    except (TypeError, msgspec.MsgspecError, RecursionError) as error:
-        raise MetadataRefused(source=source, field="", problem=str(error)) from error
-    if len(compact) > LARGEST_BYTES:
-        problem = f"takes {len(compact)} bytes, the limit is {LARGEST_BYTES}"
-        raise MetadataRefused(source=source, field="", problem=problem)
-    return msgspec.json.format(compact, indent=2) + b"\n"
 
 
 def name_of(info: Mapping[str, Any]) -> ModelName:
@@ -208,31 +204,3 @@ def normalised(info: Mapping[str, Any], *, name: ModelName, created_at: str) -> 
 def utc_now() -> str:
     """Return the time as RFC 3339 in UTC, to the second."""
     return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _plain(value: Any) -> Any:
-    """Turn numpy scalars and arrays, which notebooks put into metadata, into plain values."""
-    for method in ("tolist", "isoformat"):
-        convert = getattr(value, method, None)
-        if convert is not None:
-            return convert()
-    raise TypeError(f"a {type(value).__name__} is no JSON value")
-
-
-def _refuse_unwritable(value: Any, *, source: str, path: str, depth: int) -> None:
-    if depth > DEEPEST:
-        problem = f"is nested deeper than {DEEPEST} levels"
-        raise MetadataRefused(source=source, field=path[:80], problem=problem)
-    if isinstance(value, float) and not math.isfinite(value):
-        problem = f"is {value}, which is no JSON number; use null"
-        raise MetadataRefused(source=source, field=path, problem=problem)
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                problem = f"has a key that is no text: {key!r}"
-                raise MetadataRefused(source=source, field=path, problem=problem)
-            inner = f"{path}.{key}" if path else key
-            _refuse_unwritable(item, source=source, path=inner, depth=depth + 1)
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            _refuse_unwritable(item, source=source, path=f"{path}[{index}]", depth=depth + 1)

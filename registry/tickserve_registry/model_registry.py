@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tickserve_registry.catalog import Entry, read_catalog
+from tickserve_registry.catalog import Entry
 from tickserve_registry.digest import serving_digest
-from tickserve_registry.errors import ArtefactRefused, ModelNotFound, TransitionRefused
+from tickserve_registry.errors import (
+    ArtefactRefused,
+    ModelNotFound,
+    ReasonMissing,
+    TransitionRefused,
+)
 from tickserve_registry.history import Change, read_history
 from tickserve_registry.layout import ENVIRONMENTS, Environment, Layout
 from tickserve_registry.lifecycle import Lifecycle, PromotionRecord
 from tickserve_registry.metadata import Metadata
-from tickserve_registry.naming import parse_version
-from tickserve_registry.repair import Report, rebuild, verify
+from tickserve_registry.naming import parse_family, parse_version
+from tickserve_registry.policy import PromotionPolicy
+from tickserve_registry.reader import BuildReader
+from tickserve_registry.repair import Repair, Report
 from tickserve_registry.store import make_folder
+from tickserve_registry.transaction import Transactions
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from tickserve_registry.listing import Listing
 
 
 class ServingModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,13 +45,23 @@ class ServingModel(msgspec.Struct, frozen=True, kw_only=True):
 class ModelRegistry:
     """A registry in a storage root; opening it creates the folders it lacks.
 
-    A name is a family (its newest version), a model_id (its newest build) or a build.
+    A name is a family (its newest version), a model_id (its newest build) or a build. `policy`
+    is what a promotion must show; without one the root's own promotion.toml counts, if any.
     """
 
-    def __init__(self, storage_root: str | Path = "./model_storage") -> None:
+    def __init__(
+        self,
+        storage_root: str | Path = "./model_storage",
+        *,
+        policy: PromotionPolicy | None = None,
+    ) -> None:
         self.storage_root = str(storage_root)
         self._layout = Layout(Path(storage_root))
-        self._lifecycle = Lifecycle(self._layout)
+        self._reader = BuildReader(self._layout)
+        self._transactions = Transactions(self._layout)
+        self._lifecycle = Lifecycle(self._layout, self._transactions, self._reader, policy=policy)
+        self._repair = Repair(self._layout, self._transactions, self._reader)
+        self._listing: Listing | None = None
         for folder in ("metadata", *ENVIRONMENTS):
             make_folder(self._layout.root / folder)
 
@@ -56,18 +76,15 @@ class ModelRegistry:
         """Save a trained model with its metadata; returns (model_path, meta_path).
 
         `training_sample` is inputs [rows, …] like those of training, from which parity probes
-        and golden rows are drawn. Raises NameRefused, MetadataRefused, FormatRefused or
-        BuildExists; then nothing has been written.
+        and golden rows are drawn. Straight to production it is a promotion, policy and all.
+        Raises NameRefused, MetadataRefused, FormatRefused, PromotionRefused or BuildExists; then
+        nothing has been written.
         """
         from tickserve_registry.saving import make_build
 
         _require_environment(environment, name=str(model_info.get("model_id", "the new model")))
         new = make_build(model, model_info, sample=training_sample)
-        first: Environment = "staging" if environment == "production" else environment
-        entry = self._lifecycle.store(new, environment=first)
-        if environment == "production":
-            self.promote_model(entry.build)
-            entry = self.find(entry.build)
+        entry = self._lifecycle.store(new, environment=environment)
         root = self._layout.root
         return str(root / entry.file_path), str(root / entry.metadata_path)
 
@@ -78,7 +95,7 @@ class ModelRegistry:
         from tickserve_registry.formats import load_native
 
         entry = self.find(model_id, version=version, environment=environment)
-        metadata, data = self._lifecycle.with_artefact(entry.build, served=False)
+        metadata, data = self._reader.with_artefact(entry.build, served=False)
         native_class = str(metadata.document.get("native_class"))
         model = load_native(data, framework=metadata.framework, native_class=native_class)
         return model, metadata.document
@@ -86,9 +103,10 @@ class ModelRegistry:
     def list_models(
         self, environment: str | None = None, market: str | None = None, status: str | None = None
     ) -> pd.DataFrame:
-        """Return one row for each build that fits, with the figures of its metadata."""
-        from tickserve_registry.listing import frame_of
+        """Return one row for each build that fits, with the figures of its metadata.
 
+        The columns are those of `tickserve_registry.listing`.
+        """
         chosen = [
             entry
             for entry in self.entries()
@@ -96,7 +114,24 @@ class ModelRegistry:
             and market in (None, entry.market)
             and status in (None, entry.status)
         ]
-        return frame_of((entry, self._lifecycle.metadata(entry.build).document) for entry in chosen)
+        if self._listing is None:
+            from tickserve_registry.listing import Listing
+
+            self._listing = Listing(self._layout, self._reader)
+        return self._listing.frame(chosen)
+
+    def compare(self, names: Sequence[str] = ()) -> pd.DataFrame:
+        """Return builds side by side: backtest, validation, live, and the decay between them.
+
+        A family stands for the newest build of each of its versions; no name at all for
+        everything in production. Columns as in `tickserve_registry.comparison.compare`. Raises
+        ModelNotFound.
+        """
+        from tickserve_registry.comparison import compare
+
+        entries = [each for name in names for each in self._versions(name)]
+        chosen = dict.fromkeys(entries if names else self.production())
+        return compare([(each, self._reader.metadata(each.build).document) for each in chosen])
 
     def promote_model(
         self,
@@ -105,19 +140,40 @@ class ModelRegistry:
         *,
         keep: bool = False,
         reason: str | None = None,
+        force: bool = False,
     ) -> PromotionRecord:
         """Move a build to an environment, in one transaction.
 
         Promoting to production archives the family's present production build unless `keep`.
-        Raises ModelNotFound or TransitionRefused.
+        `force` overrules the promotion policy and needs a reason, for the audit trail. Raises
+        ModelNotFound, TransitionRefused, PromotionRefused or ReasonMissing.
         """
         _require_environment(to_environment, name=model_id)
+        if force and not (reason or "").strip():
+            raise ReasonMissing(action="a forced promotion")
         entry = self.find(model_id)
-        return self._lifecycle.move(entry, to_environment, keep=keep, reason=reason)
+        return self._lifecycle.move(entry, to_environment, keep=keep, reason=reason, force=force)
 
     def archive_model(self, model_id: str, *, reason: str | None = None) -> PromotionRecord:
         """Move a build to the archive; nothing is deleted."""
         return self.promote_model(model_id, "archive", reason=reason)
+
+    def rollback(self, family: str, *, reason: str | None = None) -> PromotionRecord:
+        """Put back, in one step, what was in production before the family's champion.
+
+        Any name of the family will do. A second rollback goes further back. Raises ModelNotFound
+        or NothingToRestore.
+        """
+        return self._lifecycle.rollback(self.find(family).family, reason=reason)
+
+    def next_version(self, family: str) -> str:
+        """Return the model_id under which the family's next version is to be saved.
+
+        Any name of the family will do, also one that is not stored yet. Raises NameRefused.
+        """
+        name = parse_family(family)
+        versions = [each.version for each in self.entries() if each.family == name.family]
+        return f"{name.family}_v{max(versions, default=0) + 1}"
 
     def record_live_performance(self, build: str, block: dict[str, Any]) -> None:
         """Set `performance.live` of a build; costs the same however many models there are."""
@@ -125,7 +181,7 @@ class ModelRegistry:
 
     def entries(self) -> tuple[Entry, ...]:
         """Return the index, read whole. Raises CatalogUnreadable."""
-        return read_catalog(self._layout.catalog)
+        return self._transactions.catalog().models
 
     def production(self) -> tuple[Entry, ...]:
         """Return the builds in production."""
@@ -134,7 +190,7 @@ class ModelRegistry:
     def find(self, name: str, *, version: Any = None, environment: str | None = None) -> Entry:
         """Return the newest build that goes by the name. Raises ModelNotFound."""
         entries = self.entries()
-        name = name.lower().removesuffix(".model")
+        name = _normalised(name)
         wanted = None if version is None else parse_version(version)
         found = [
             entry
@@ -150,32 +206,51 @@ class ModelRegistry:
 
     def metadata(self, name: str) -> Metadata:
         """Return one build's metadata, typed and whole."""
-        return self._lifecycle.metadata(self.find(name).build)
+        return self._reader.metadata(self.find(name).build)
 
     def serving_model(self, entry: Entry) -> ServingModel:
         """Read what the daemon runs; the digests are checked on the very bytes returned.
 
         Raises ArtefactRefused when a file, or anything that determines an answer, has changed.
         """
-        metadata, artefact = self._lifecycle.with_artefact(entry.build, served=True)
+        metadata, artefact = self._reader.with_artefact(entry.build, served=True)
         found = serving_digest(metadata.document, serving_sha256=metadata.serving.sha256)
         if found != entry.serving_digest:
             problem = "its features, input, output, thresholds or golden rows were changed"
-            path = self._lifecycle.metadata_path(entry.build)
+            path = self._reader.metadata_path(entry.build)
             raise ArtefactRefused(path=path, problem=problem)
         return ServingModel(entry=entry, metadata=metadata, artefact=artefact)
 
-    def history(self) -> list[Change]:
-        """Return the audit trail, oldest first."""
-        return read_history(self._layout.history)
+    def history(self, name: str | None = None) -> list[Change]:
+        """Return the audit trail, oldest first; of one family, model_id or build, if named."""
+        changes = read_history(self._layout.history)
+        if name is None:
+            return changes
+        wanted = {each.build for each in self._all_called(name)}
+        return [change for change in changes if change.build in wanted]
 
     def verify(self) -> Report:
         """Check every file; the report is true when nothing is wrong."""
-        return verify(self._layout, self._lifecycle)
+        return self._repair.verify()
 
     def rebuild(self) -> Report:
         """Write registry.json anew from the metadata files."""
-        return rebuild(self._layout, self._lifecycle)
+        return self._repair.rebuild()
+
+    def _all_called(self, name: str) -> list[Entry]:
+        """Return every build that goes by the name. Raises ModelNotFound."""
+        self.find(name)
+        wanted = _normalised(name)
+        return [e for e in self.entries() if wanted in (e.family, e.model_id, e.build)]
+
+    def _versions(self, name: str) -> list[Entry]:
+        """Return the newest build of each version that goes by the name, in order."""
+        found = sorted(self._all_called(name), key=lambda each: (each.version, each.date))
+        return list({each.version: each for each in found}.values())
+
+
+def _normalised(name: str) -> str:
+    return str(name).lower().removesuffix(".model")
 
 
 def _require_environment(environment: str, *, name: str) -> None:

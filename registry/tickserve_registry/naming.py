@@ -84,6 +84,18 @@ def parse_build(text: str) -> tuple[ModelName, str]:
     return name, require_date(date)
 
 
+def parse_family(text: str) -> ModelName:
+    """Read a family, or the family of a model_id or build (its version is then ignored).
+
+    Raises NameRefused showing the grammar.
+    """
+    lowered = text.lower() if text.isascii() else text
+    try:
+        return _parse(lowered)[0]
+    except NameRefused:
+        return _parse(f"{lowered}_v1")[0]
+
+
 def parse_version(value: object) -> int:
     """Read a model's version: a positive integer or `v3`; raise NameRefused otherwise."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:

@@ -172,9 +172,9 @@ def comparability(live: Mapping[str, Any], promised: Mapping[str, Any] | None) -
         reasons = [
             f"validation does not state its {name}"
             if name not in promised
-            else f"validation has {name} {promised[name]}, live {live[name]}"
+            else f"validation has {name} {promised[name]}, live {live.get(name)}"
             for name in CONVENTION
-            if promised.get(name) != live[name]
+            if name not in promised or promised[name] != live.get(name)
         ]
     return {"comparable": not reasons, "not_comparable_reasons": reasons}
 

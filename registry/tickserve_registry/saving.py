@@ -24,8 +24,8 @@ from tickserve_registry.metadata import (
     Serving,
     name_of,
     normalised,
+    require_stated,
     utc_now,
-    write_document,
 )
 from tickserve_registry.naming import require_date
 from tickserve_registry.parity import golden_rows, holds, measure, probe_rows
@@ -39,8 +39,8 @@ def make_build(model: Any, info: Mapping[str, Any], *, sample: Any) -> NewBuild:
     `sample` is inputs [rows, …] like those of training; parity and golden rows use them.
     Raises NameRefused, MetadataRefused or FormatRefused.
     """
+    require_stated(info)
     name = name_of(info)
-    write_document(info, source=name.model_id)
     now = utc_now()
     date = require_date(str(info.get("date") or dt.datetime.now(dt.UTC).strftime("%Y%m%d")))
     build = name.build(date)

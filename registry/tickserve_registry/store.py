@@ -7,12 +7,21 @@ import fcntl
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
+
+import msgspec
 
 FILE_MODE = 0o664
 FOLDER_MODE = 0o2775
 TEMPORARY = ".tmp-"
+LONGEST_LINE = 1 << 20
+CLOCK_TICK_NS = 50_000_000
+
+Fingerprint = tuple[int, int, int]
+"""Inode, time of change in ns and size: differs whenever a file has been replaced."""
 
 
 def make_folder(path: Path) -> None:
@@ -28,10 +37,11 @@ def make_folder(path: Path) -> None:
             sync_folder(folder.parent)
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes, *, sync: bool = True) -> None:
     """Replace a file as one step that survives power loss; keeps its group and mode.
 
-    Written beside it, fsynced, renamed over it, the folder fsynced.
+    Written beside it, fsynced, renamed over it, the folder fsynced. With `sync=False` the
+    folder is left to the caller, who writes several files into it.
     """
     temporary = path.parent / f".{path.name}{TEMPORARY}{secrets.token_hex(4)}"
     try:
@@ -45,19 +55,54 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
 
 
-def append_line(path: Path, line: bytes) -> None:
-    """Append one line durably, ending a torn last line first."""
+def link_or_write(source: Path, path: Path, data: bytes) -> None:
+    """Give a stored file a second name, or write its bytes where links are not possible.
+
+    The bytes are on disk already, so a promotion costs the same for any size of model.
+    """
+    try:
+        os.link(source, path, follow_symlinks=False)
+    except OSError:
+        write_atomic(path, data, sync=False)
+
+
+def append_lines(path: Path, lines: Sequence[bytes]) -> None:
+    """Append lines durably, as one write; a torn last line is dropped first.
+
+    A last line without its end that is whole JSON is a hand's, and is kept.
+    """
     descriptor = _open_shared(path, os.O_APPEND)
-    with os.fdopen(descriptor, "r+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 1))
-        torn = size > 0 and file.read(1) != b"\n"
-        file.write(b"\n" * torn + line + b"\n")
-        file.flush()
+    with os.fdopen(descriptor, "r+b", buffering=0) as file:
+        start = b""
+        torn = _torn_line(file)
+        if torn and _is_json(torn):
+            start = b"\n"
+        elif torn:
+            file.truncate(file.seek(0, os.SEEK_END) - len(torn))
+        os.write(descriptor, start + b"".join(line + b"\n" for line in lines))
         os.fsync(descriptor)
+
+
+def fingerprint_of(path: str | Path) -> Fingerprint | None:
+    """Return a file's fingerprint, or None when it is not there or cannot be seen."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - asked ten thousand times; a Path costs more than the call
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def is_settled(fingerprint: Fingerprint) -> bool:
+    """Whether a later replacement must show in the fingerprint.
+
+    Clocks of file systems are coarse: a file replaced twice within one tick may come back with
+    the same inode, time and size, so a fingerprint that young proves nothing.
+    """
+    return time.time_ns() - fingerprint[1] > CLOCK_TICK_NS
 
 
 def sync_folder(path: Path) -> None:
@@ -110,6 +155,21 @@ def _open_shared(path: Path, flags: int) -> int:
         os.fchmod(descriptor, FILE_MODE)
     sync_folder(path.parent)
     return descriptor
+
+
+def _torn_line(file: IO[bytes]) -> bytes:
+    """Return what follows the last end of line."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - LONGEST_LINE))
+    return (file.read() or b"").rpartition(b"\n")[2]
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
+    return True
 
 
 def _keep_owner(path: Path, descriptor: int) -> None:

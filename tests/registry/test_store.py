@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tickserve_registry.store import RootLock, append_line, make_folder, write_atomic
+from tickserve_registry.store import RootLock, append_lines, make_folder, write_atomic
 
 
 def test_replacement_keeps_the_mode_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -39,12 +39,15 @@ def test_folders_are_shared_with_the_group(tmp_path: Path) -> None:
     assert (tmp_path / "a").stat().st_mode & 0o7777 == 0o2775
 
 
-def test_a_torn_last_line_is_ended_first(tmp_path: Path) -> None:
-    """A line appended after a torn one stands on its own."""
+def test_a_torn_last_line_is_dropped_and_a_whole_one_kept(tmp_path: Path) -> None:
+    """A line that a crash tore goes; one that only lacks its end is ended."""
     path = tmp_path / "history"
-    path.write_bytes(b"torn")
-    append_line(path, b"whole")
-    assert path.read_bytes() == b"torn\nwhole\n"
+    path.write_bytes(b'{"a": 1}\n{"b": ')
+    append_lines(path, [b'{"c": 3}', b'{"d": 4}'])
+    assert path.read_bytes() == b'{"a": 1}\n{"c": 3}\n{"d": 4}\n'
+    path.write_bytes(b'{"a": 1}')
+    append_lines(path, [b'{"c": 3}'])
+    assert path.read_bytes() == b'{"a": 1}\n{"c": 3}\n'
 
 
 def hold(path: Path, ready: Connection) -> None:

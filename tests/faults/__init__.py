@@ -1,0 +1,1 @@
+"""Faults: what must hold when disks, processes and clients misbehave."""
