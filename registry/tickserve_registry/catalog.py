@@ -12,10 +12,10 @@ from tickserve_registry.errors import CatalogUnreadable
 from tickserve_registry.layout import METADATA, Environment, Layout
 from tickserve_registry.metadata import Metadata
 from tickserve_registry.naming import parse_build
-from tickserve_registry.store import Fingerprint, fingerprint_of, is_settled, write_atomic
+from tickserve_registry.store import Fingerprint, fingerprint_of, write_atomic
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the index says of one build; paths are relative to the storage root."""
 
     build: str
@@ -37,6 +37,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
 
 
+HEAD_BYTES = 64
+
+Key = tuple[Fingerprint | None, bytes]
+
+
 class Catalog(msgspec.Struct, frozen=True):
     """The index and the transaction that wrote it last, whose commit it is."""
 
@@ -45,33 +50,44 @@ class Catalog(msgspec.Struct, frozen=True):
 
 
 class CatalogFile:
-    """registry.json of one storage root; parsed again only when the file has changed."""
+    """registry.json of one storage root; parsed again only when the file has changed.
+
+    It begins with the transaction that wrote it, so its first bytes tell any two apart.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._read: tuple[Fingerprint, Catalog] | None = None
+        self._read: tuple[Key, Catalog] | None = None
 
     def read(self) -> Catalog:
         """Return the index; a missing file is an empty registry. Raises CatalogUnreadable."""
-        fingerprint = fingerprint_of(self.path)
-        if fingerprint is None:
-            self._require_folder()
+        key = self._key()
+        if key is None:
             return Catalog()
         cached = self._read
-        if cached is not None and cached[0] == fingerprint:
+        if cached is not None and cached[0] == key:
             return cached[1]
         catalog = _decode(self.path)
-        self._read = (fingerprint, catalog) if is_settled(fingerprint) else None
+        self._read = key, catalog
         return catalog
 
     def write(self, entries: Iterable[Entry], *, transaction: str) -> None:
         """Replace the index atomically, sorted by build, one line each."""
         ordered = sorted(entries, key=lambda entry: entry.build)
-        lines = b",\n".join(map(msgspec.json.Encoder().encode, ordered))
-        head = msgspec.json.encode(transaction)
-        write_atomic(
-            self.path, b'{"transaction": ' + head + b',\n"models": [\n' + lines + b"\n]}\n"
-        )
+        # No raw end of line stands inside an entry: JSON escapes it.
+        lines = msgspec.json.Encoder().encode_lines(ordered).strip().replace(b"\n", b",\n")
+        head = b'{"transaction": "%s",\n"models": [\n' % transaction.encode()
+        write_atomic(self.path, head + lines + b"\n]}\n")
+
+    def _key(self) -> Key | None:
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                return fingerprint_of(self.path), file.read(HEAD_BYTES) or b""
+        except FileNotFoundError:
+            self._require_folder()
+            return None
+        except OSError as error:
+            raise CatalogUnreadable(path=self.path, problem=error.strerror or str(error)) from error
 
     def _require_folder(self) -> None:
         if not self.path.parent.is_dir():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from tickserve_registry.metadata import utc_now
 from tickserve_registry.store import append_lines
 
-TAIL_BYTES = 1 << 20
+TAIL_BYTES = 1 << 16
 """How far back a repeated append looks for its own lines: far beyond any one transaction."""
 
 
@@ -62,13 +62,15 @@ def new_change(
 
 def record(path: Path, changes: Sequence[Change]) -> None:
     """Append changes durably; those that a run which crashed has appended are not repeated."""
-    known = set(_changes(_tail(path)))
+    ids = {each.transaction.encode() for each in changes}
+    tail = _tail(path).splitlines()
+    known = set(_changes(line for line in tail if any(each in line for each in ids)))
     append_lines(path, [msgspec.json.encode(each) for each in changes if each not in known])
 
 
 def read_history(path: Path) -> list[Change]:
     """Return every change, oldest first; a line that is no change is passed over."""
-    return _changes(path.read_bytes()) if path.exists() else []
+    return _changes(path.read_bytes().splitlines()) if path.exists() else []
 
 
 def unreadable_lines(path: Path) -> int:
@@ -76,7 +78,7 @@ def unreadable_lines(path: Path) -> int:
     if not path.exists():
         return 0
     lines = [line for line in path.read_bytes().splitlines() if line.strip()]
-    return len(lines) - len(_changes(b"\n".join(lines)))
+    return len(lines) - len(_changes(lines))
 
 
 def _tail(path: Path) -> bytes:
@@ -87,8 +89,8 @@ def _tail(path: Path) -> bytes:
         return file.read()
 
 
-def _changes(data: bytes) -> list[Change]:
-    found = (_parse(line) for line in data.splitlines())
+def _changes(lines: Iterable[bytes]) -> list[Change]:
+    found = (_parse(line) for line in lines)
     return [change for change in found if change is not None]
 
 

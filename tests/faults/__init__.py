@@ -1,1 +1,0 @@
-"""Faults: what must hold when disks, processes and clients misbehave."""
