@@ -15,6 +15,7 @@ RegistryError
 ├── PathTaken             a file lies where a new one must go
 ├── ArtefactRefused       a file is missing, changed, a link or too large
 └── FormatRefused         a model object or file of a kind that cannot be handled
+    └── PickleRefused     a pickle, without the opt-in for pickles
 """
 
 from __future__ import annotations
@@ -160,3 +161,14 @@ class FormatRefused(RegistryError):
         super().__init__(f"{kind}: {problem}")
         self.kind = kind
         self.problem = problem
+
+
+class PickleRefused(FormatRefused):
+    """A pickle can run any code when it is loaded; nobody has allowed that."""
+
+    def __init__(self, *, kind: str) -> None:
+        problem = (
+            "is a pickle, which can run any code when it is loaded; if you trust where it comes "
+            "from, open the registry with allow_pickle=True"
+        )
+        super().__init__(kind=kind, problem=problem)

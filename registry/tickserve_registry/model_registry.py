@@ -27,6 +27,7 @@ from tickserve_registry.reader import BuildReader
 from tickserve_registry.repair import Repair, Report
 from tickserve_registry.store import make_folder
 from tickserve_registry.transaction import Transactions
+from tickserve_registry.trust import Trust
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +48,8 @@ class ModelRegistry:
 
     A name is a family (its newest version), a model_id (its newest build) or a build. `policy`
     is what a promotion must show; without one the root's own promotion.toml counts, if any.
+    `allow_pickle` lets models that only a pickle can hold be saved and loaded, which can run any
+    code; `trusted_types` names further types that scikit-learn models may hold.
     """
 
     def __init__(
@@ -54,9 +57,12 @@ class ModelRegistry:
         storage_root: str | Path = "./model_storage",
         *,
         policy: PromotionPolicy | None = None,
+        allow_pickle: bool = False,
+        trusted_types: Sequence[str] = (),
     ) -> None:
         self.storage_root = str(storage_root)
         self._layout = Layout(Path(storage_root))
+        self._trust = Trust(allow_pickle, tuple(trusted_types))
         self._reader = BuildReader(self._layout)
         self._transactions = Transactions(self._layout)
         self._lifecycle = Lifecycle(self._layout, self._transactions, self._reader, policy=policy)
@@ -83,7 +89,7 @@ class ModelRegistry:
         from tickserve_registry.saving import make_build
 
         _require_environment(environment, name=str(model_info.get("model_id", "the new model")))
-        new = make_build(model, model_info, sample=training_sample)
+        new = make_build(model, model_info, sample=training_sample, trust=self._trust)
         entry = self._lifecycle.store(new, environment=environment)
         root = self._layout.root
         return str(root / entry.file_path), str(root / entry.metadata_path)
@@ -92,12 +98,14 @@ class ModelRegistry:
         self, model_id: str, version: Any = None, environment: str | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Return the native model and its metadata. Raises ModelNotFound or ArtefactRefused."""
-        from tickserve_registry.formats import load_native
+        from tickserve_registry.formats.frameworks import load_native
 
         entry = self.find(model_id, version=version, environment=environment)
         metadata, data = self._reader.with_artefact(entry.build, served=False)
         native_class = str(metadata.document.get("native_class"))
-        model = load_native(data, framework=metadata.framework, native_class=native_class)
+        model = load_native(
+            data, framework=metadata.framework, native_class=native_class, trust=self._trust
+        )
         return model, metadata.document
 
     def list_models(

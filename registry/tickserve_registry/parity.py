@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tickserve_registry.formats import Array, NativeModel
+from tickserve_registry.formats.native import Array, NativeModel, Splits
 from tickserve_registry.metadata import Golden, Parity
 
 TOLERANCE = 1e-5
@@ -16,7 +16,10 @@ TOLERANCE = 1e-5
 GOLDEN_ROWS = 8
 RANDOM_ROWS = 512
 MOST_THRESHOLDS = 4_000
-EXTREMES = (0.0, 1.0, -1.0, 1e6, -1e6, 1e30, -1e30)
+EXTREMES = (0.0, 1.0, -1.0, 1e6, -1e6)
+FAR = (1e30, -1e30)
+"""Trees must sort any number; smooth models overflow there, each precision in its own way."""
+
 SEED = 20_250_325
 
 
@@ -30,9 +33,10 @@ def probe_rows(
     """
     random = np.random.default_rng(SEED)
     base = _base_rows(random, shape=shape, sample=sample)
-    parts = [base, *(np.full((1, *shape), value, dtype=np.float32) for value in EXTREMES)]
-    if native.framework == "xgboost":
-        parts.append(_threshold_rows(native.object, random, base=base))
+    extremes = EXTREMES + FAR if len(native.splits.columns) else EXTREMES
+    parts = [base, *(np.full((1, *shape), value, dtype=np.float32) for value in extremes)]
+    if len(native.splits.columns):
+        parts.append(_threshold_rows(native.splits, random, base=base))
     rows = np.concatenate(parts).astype(np.float32)
     if allow_nan:
         gaps = rows[: len(base)].copy()
@@ -58,10 +62,11 @@ def holds(parity: Parity) -> bool:
 
 
 def golden_rows(native: NativeModel, rows: Array) -> Golden:
-    """Return the first finite probe rows with the native model's own outputs."""
-    finite = np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))
-    chosen = rows[finite][:GOLDEN_ROWS]
+    """Return the first finite probe rows with the native model's own, finite outputs."""
+    chosen = rows[np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))][: 2 * GOLDEN_ROWS]
     outputs = native.predict(chosen)
+    finite = np.isfinite(outputs).all(axis=1)
+    chosen, outputs = chosen[finite][:GOLDEN_ROWS], outputs[finite][:GOLDEN_ROWS]
     return Golden(
         inputs=tuple(chosen.tolist()), outputs=tuple(outputs.tolist()), tolerance=TOLERANCE
     )
@@ -74,18 +79,9 @@ def _base_rows(random: np.random.Generator, *, shape: tuple[int, ...], sample: A
     return given[random.permutation(len(given))[:RANDOM_ROWS]]
 
 
-def _threshold_rows(booster: Any, random: np.random.Generator, *, base: Array) -> Array:
-    plain = booster.copy()
-    plain.feature_names = None
-    try:
-        trees = plain.trees_to_dataframe()
-    except ValueError:  # a linear booster has no trees
-        return base[:0]
-    splits = trees[trees["Feature"] != "Leaf"]
-    columns = splits["Feature"].str.removeprefix("f").astype(int).to_numpy()
-    thresholds = splits["Split"].to_numpy(dtype=np.float32)
-    chosen = random.permutation(len(splits))[:MOST_THRESHOLDS]
-    columns, thresholds = columns[chosen], thresholds[chosen]
+def _threshold_rows(splits: Splits, random: np.random.Generator, *, base: Array) -> Array:
+    chosen = random.permutation(len(splits.columns))[:MOST_THRESHOLDS]
+    columns, thresholds = splits.columns[chosen], splits.thresholds[chosen]
     rows = []
     for values in (
         thresholds,

@@ -7,19 +7,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-import numpy as np
 import onnx
-import onnxruntime
 
 from tickserve_registry.build import NewBuild
-from tickserve_registry.compile import INPUT, OUTPUT, compile_model, input_shape, opset_of
+from tickserve_registry.compile import compile_model, input_shape
 from tickserve_registry.digest import serving_digest, sha256
 from tickserve_registry.errors import FormatRefused, MetadataRefused
-from tickserve_registry.formats import Array, NativeModel, native_model
+from tickserve_registry.formats.frameworks import native_model
+from tickserve_registry.formats.graph import opset_of
+from tickserve_registry.formats.native import Array, NativeModel, Shape
+from tickserve_registry.formats.ready_onnx import run_once
 from tickserve_registry.layout import ARTEFACT, COMPILED
 from tickserve_registry.metadata import (
     Input,
     Output,
+    OutputKind,
     Parity,
     Serving,
     name_of,
@@ -29,45 +31,55 @@ from tickserve_registry.metadata import (
 )
 from tickserve_registry.naming import require_date
 from tickserve_registry.parity import golden_rows, holds, measure, probe_rows
+from tickserve_registry.trust import Trust
 
-NATIVE_FORMATS = {"xgboost": "ubj", "onnx": "onnx"}
+UNTRUSTING = Trust()
 
 
-def make_build(model: Any, info: Mapping[str, Any], *, sample: Any) -> NewBuild:
+def make_build(
+    model: Any,
+    info: Mapping[str, Any],
+    *,
+    sample: Any = None,
+    trust: Trust = UNTRUSTING,
+    created_at: str | None = None,
+) -> NewBuild:
     """Return a build of a trained model and the user's metadata, which is not changed.
 
     `sample` is inputs [rows, …] like those of training; parity and golden rows use them.
+    `created_at` is now unless an older build is taken over.
     Raises NameRefused, MetadataRefused or FormatRefused.
     """
     require_stated(info)
     name = name_of(info)
-    now = utc_now()
     date = require_date(str(info.get("date") or dt.datetime.now(dt.UTC).strftime("%Y%m%d")))
     build = name.build(date)
     features = _features(info, source=build)
-    native = native_model(model)
+    stated: Input = _convert(info.get("input") or {}, Input, source=build, field="input")
+    window = stated.length if stated.kind == "window" else 0
+    native = native_model(model, shape=Shape(len(features), window), trust=trust)
     _require_order(features, native.features, source=build)
     compiled, refusal = _compile(native, features=len(features))
-    described = _input(info, compiled, features=features, source=build)
+    described = _input(stated, compiled, features=features, source=build)
     shape = (described.length, len(features)) if described.kind == "window" else (len(features),)
     allow_nan = bool(described.allow_nan)
     rows = probe_rows(native, shape=shape, sample=sample, allow_nan=allow_nan)
     answers = _native_answers(native, rows, source=build)
-    parity = _parity(compiled, rows, answers)
+    parity, unequal = _parity(compiled, rows, answers)
     served = compiled.SerializeToString() if compiled is not None and holds(parity) else None
-    document = normalised(info, name=name, created_at=now) | {
+    document = normalised(info, name=name, created_at=created_at or utc_now()) | {
         "build": build,
         "date": date,
         "artefact": build + ARTEFACT,
         "sha256": sha256(native.data),
         "size": len(native.data),
-        "format": NATIVE_FORMATS[native.framework],
+        "format": native.format,
         "framework": native.framework,
         "native_class": native.native_class,
         "features": list(features),
         "input": msgspec.to_builtins(described),
         "output": msgspec.to_builtins(
-            _output(info, answers.shape[1], regression=native.regression, source=build)
+            _output(info, answers.shape[1], native.output_kind, source=build)
         ),
         "golden": msgspec.to_builtins(golden_rows(native, rows)),
         "revision": 1,
@@ -82,7 +94,7 @@ def make_build(model: Any, info: Mapping[str, Any], *, sample: Any) -> NewBuild:
             digest=serving_digest(document, serving_sha256=serving_sha256),
             opset=None if compiled is None else opset_of(compiled),
             parity=parity,
-            reason=None if served is not None else refusal or "parity failed",
+            reason=None if served is not None else refusal or unequal,
         )
     )
     return NewBuild(
@@ -120,13 +132,12 @@ def _compile(native: NativeModel, *, features: int) -> tuple[onnx.ModelProto | N
 
 
 def _input(
-    info: Mapping[str, Any],
+    described: Input,
     compiled: onnx.ModelProto | None,
     *,
     features: tuple[str, ...],
     source: str,
 ) -> Input:
-    described: Input = _convert(info.get("input") or {}, Input, source=source, field="input")
     if compiled is None:
         return described
     *window, width = input_shape(compiled)
@@ -139,10 +150,11 @@ def _input(
     return msgspec.structs.replace(described, kind="window", length=length)
 
 
-def _output(info: Mapping[str, Any], outputs: int, *, regression: bool, source: str) -> Output:
+def _output(
+    info: Mapping[str, Any], outputs: int, kind: OutputKind | None, *, source: str
+) -> Output:
     stated = dict(info.get("output") or {})
-    single = "regression" if regression else "probability"
-    stated.setdefault("kind", single if regression or outputs == 1 else "classes")
+    stated.setdefault("kind", kind or ("probability" if outputs == 1 else "classes"))
     described: Output = _convert(stated, Output, source=source, field="output")
     acts = (described.long_above, described.short_below) != (None, None)
     if acts and outputs != 1:
@@ -166,11 +178,15 @@ def _native_answers(native: NativeModel, rows: Array, *, source: str) -> Any:
         raise MetadataRefused(source=source, field="features", problem=problem) from error
 
 
-def _parity(compiled: onnx.ModelProto | None, rows: Array, answers: Any) -> Parity:
+def _parity(
+    compiled: onnx.ModelProto | None, rows: Array, answers: Any
+) -> tuple[Parity, str | None]:
+    """Return how far the compiled model is off, and why it may not answer, if so."""
     if compiled is None:
-        return Parity(probes=0, max_abs_error=None)
-    session = onnxruntime.InferenceSession(
-        compiled.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    found = np.asarray(session.run([OUTPUT], {INPUT: rows})[0]).reshape(len(rows), -1)
-    return measure(answers, found)
+        return Parity(probes=0, max_abs_error=None), None
+    try:
+        found = run_once(compiled.SerializeToString(), rows)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the native engine then serves
+        return Parity(probes=0, max_abs_error=None), f"does not run: {error}"[:500]
+    parity = measure(answers, found)
+    return parity, None if holds(parity) else "parity failed"

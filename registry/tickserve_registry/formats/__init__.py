@@ -1,0 +1,1 @@
+"""Model formats: for each framework how its models become bytes, come back, predict and compile."""
