@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from tickserve_registry.naming import parse_family, parse_version
 from tickserve_registry.policy import PromotionPolicy
 from tickserve_registry.reader import BuildReader
 from tickserve_registry.repair import Repair, Report
+from tickserve_registry.sandbox import Request, Sandbox
 from tickserve_registry.store import make_folder
 from tickserve_registry.transaction import Transactions
 from tickserve_registry.trust import Trust
@@ -67,6 +69,7 @@ class ModelRegistry:
         self._transactions = Transactions(self._layout)
         self._lifecycle = Lifecycle(self._layout, self._transactions, self._reader, policy=policy)
         self._repair = Repair(self._layout, self._transactions, self._reader)
+        self._sandbox = Sandbox()
         self._listing: Listing | None = None
         for folder in ("metadata", *ENVIRONMENTS):
             make_folder(self._layout.root / folder)
@@ -89,7 +92,9 @@ class ModelRegistry:
         from tickserve_registry.saving import make_build
 
         _require_environment(environment, name=str(model_info.get("model_id", "the new model")))
+        self._try_file(model)
         new = make_build(model, model_info, sample=training_sample, trust=self._trust)
+        self._sandbox.trust(new.artefact)
         entry = self._lifecycle.store(new, environment=environment)
         root = self._layout.root
         return str(root / entry.file_path), str(root / entry.metadata_path)
@@ -97,12 +102,23 @@ class ModelRegistry:
     def load_model(
         self, model_id: str, version: Any = None, environment: str | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Return the native model and its metadata. Raises ModelNotFound or ArtefactRefused."""
+        """Return the native model and its metadata.
+
+        A file that this process has not made is first loaded by a child process, which crashes in
+        its stead. Raises ModelNotFound, ArtefactRefused or FormatRefused.
+        """
         from tickserve_registry.formats.frameworks import load_native
 
         entry = self.find(model_id, version=version, environment=environment)
         metadata, data = self._reader.with_artefact(entry.build, served=False)
         native_class = str(metadata.document.get("native_class"))
+        request = Request(
+            framework=metadata.framework,
+            native_class=native_class,
+            golden=metadata.golden,
+            trust=self._trust,
+        )
+        self._sandbox.prove(data, request, path=self._layout.root / entry.file_path)
         model = load_native(
             data, framework=metadata.framework, native_class=native_class, trust=self._trust
         )
@@ -244,6 +260,18 @@ class ModelRegistry:
     def rebuild(self) -> Report:
         """Write registry.json anew from the metadata files."""
         return self._repair.rebuild()
+
+    def _try_file(self, model: Any) -> None:
+        """Let a child process parse a ready ONNX file before this process does."""
+        if isinstance(model, str | os.PathLike) and str(model).endswith(".onnx"):
+            try:
+                model = Path(model).read_bytes()
+            except OSError as error:
+                problem = error.strerror or str(error)
+                raise ArtefactRefused(path=Path(model), problem=problem) from error
+        if isinstance(model, bytes | bytearray):
+            request = Request(framework="onnx", native_class="ModelProto")
+            self._sandbox.prove(bytes(model), request, path=Path("the given ONNX bytes"))
 
     def _all_called(self, name: str) -> list[Entry]:
         """Return every build that goes by the name. Raises ModelNotFound."""

@@ -59,17 +59,18 @@ def transform_nodes(transform: Transform, source: str) -> list[onnx.NodeProto]:
     ]
 
 
-def single_output(model: onnx.ModelProto) -> onnx.ModelProto:
+def single_output(model: onnx.ModelProto, *, binary: bool | None = None) -> onnx.ModelProto:
     """Keep a converted model's last output alone (probabilities follow labels), as `output`.
 
-    Of a binary classifier's two columns the positive class stays.
+    Of a binary classifier's two columns the positive class stays; where nobody says whether it
+    is one, the graph does.
     """
     graph = model.graph
     kept = graph.output[-1]
     if kept.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
         raise FormatRefused(kind="ONNX model", problem="its last output is no float32 tensor")
-    columns = kept.type.tensor_type.shape.dim[-1].dim_value if len(graph.output) > 1 else 0
-    binary = len(graph.output) > 1 and columns in {0, BINARY} and _is_binary(graph)
+    if binary is None:
+        binary = len(graph.output) > 1 and _is_binary(graph)
     name = kept.name
     del graph.output[:]
     if binary:

@@ -209,7 +209,7 @@ def _to_onnx(model: Any, features: int) -> onnx.ModelProto:
     except Exception as error:
         problem = f"no conversion ({str(error)[:300]})"
         raise FormatRefused(kind=f"scikit-learn {type(model).__name__}", problem=problem) from error
-    return single_output(converted)
+    return single_output(converted, binary=_output_kind(model) == "probability")
 
 
 def _histogram_boosting(model: Any, *, features: int) -> onnx.ModelProto:
