@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -37,8 +38,8 @@ def test_the_spans_follow_each_other_without_overlap() -> None:
 
 def test_the_future_does_not_reach_into_training(bars: Bars) -> None:
     """Changing every bar after the training span leaves the trees as they are."""
-    altered = Bars(
-        times=bars.times,
+    altered = dataclasses.replace(
+        bars,
         **{
             name: np.concatenate([getattr(bars, name)[: TRAIN.end], np.full(3_000, 2.0)])
             for name in ("open", "high", "low", "close")
