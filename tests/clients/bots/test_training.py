@@ -38,12 +38,13 @@ def test_the_spans_follow_each_other_without_overlap() -> None:
 
 def test_the_future_does_not_reach_into_training(bars: Bars) -> None:
     """Changing every bar after the training span leaves the trees as they are."""
+    known, wild = slice(0, TRAIN.end), np.full(3_000, 2.0)
     altered = dataclasses.replace(
         bars,
-        **{
-            name: np.concatenate([getattr(bars, name)[: TRAIN.end], np.full(3_000, 2.0)])
-            for name in ("open", "high", "low", "close")
-        },
+        open=np.concatenate([bars.open[known], wild]),
+        high=np.concatenate([bars.high[known], wild]),
+        low=np.concatenate([bars.low[known], wild]),
+        close=np.concatenate([bars.close[known], wild]),
     )
     rows = matrix(bars, FEATURES)[TRAIN.start : TRAIN.end]
     first, _, _ = train_trend(bars, TREND_V1)
