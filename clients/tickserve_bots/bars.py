@@ -17,6 +17,7 @@ import numpy.typing as npt
 from tickserve_registry.errors import BarsRefused
 
 HOUR_MS = 3_600_000
+UNITS_MS = {"s": 1_000, "m": 60_000, "h": HOUR_MS, "d": 24 * HOUR_MS, "w": 168 * HOUR_MS}
 SOURCE = "backtesting"
 PRICES = ("open", "high", "low", "close")
 
@@ -66,6 +67,11 @@ class Bars:
             digest.update(name.encode() + b"\0" + self.columns[name].astype("<f8").tobytes())
         return digest.hexdigest()
 
+    def opens(self, index: int) -> str:
+        """Return when a bar opens, as ISO 8601 in UTC."""
+        stamp = dt.datetime.fromtimestamp(self.times[index] / 1000, dt.UTC)
+        return stamp.strftime("%Y-%m-%dT%H:%M:%SZ")
+
     def date(self, index: int) -> str:
         """Return the UTC date of a bar, as YYYY-MM-DD."""
         return dt.datetime.fromtimestamp(self.times[index] / 1000, dt.UTC).strftime("%Y-%m-%d")
@@ -90,6 +96,13 @@ def eurusd_hours() -> Bars:
         low=np.ascontiguousarray(prices[:, 2]),
         close=np.ascontiguousarray(prices[:, 3]),
     )
+
+
+def step_of(timeframe: str) -> int | None:
+    """Return how long a bar of a timeframe such as 15m lasts, in ms; None for months."""
+    number = timeframe.rstrip("smhdwo")
+    unit = UNITS_MS.get(timeframe.removeprefix(number))
+    return None if unit is None else int(number) * unit
 
 
 def replay(start: int, end: int, *, bars_per_second: float) -> Iterator[int]:

@@ -15,6 +15,10 @@ from tickserve_registry.naming import ModelName, parse_build, parse_model_id, pa
 
 LARGEST_BYTES = 16 * 1024 * 1024
 DEEPEST = 64
+LONGEST_PATH = 200
+SCALARS = (int, str)
+MAPPINGS = (dict, Mapping)
+"""A dict is recognised at once, any other mapping through its abstract class."""
 
 OutputKind = Literal["probability", "regression", "classes"]
 
@@ -146,7 +150,7 @@ def read_file(path: Path) -> dict[str, Any]:
 
 def write_document(document: Mapping[str, Any], *, source: str) -> bytes:
     """Return the document as indented JSON; NaN and Infinity are refused, naming the field."""
-    _refuse_unwritable(document, source=source, path="", depth=0)
+    _refuse_unwritable(document, source=source)
     try:
         compact = msgspec.json.encode(document, enc_hook=_plain)
     except (TypeError, msgspec.MsgspecError, RecursionError) as error:
@@ -219,20 +223,40 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} is no JSON value")
 
 
-def _refuse_unwritable(value: Any, *, source: str, path: str, depth: int) -> None:
+def _refuse_unwritable(document: Mapping[str, Any], *, source: str) -> None:
+    fault = _fault(document, depth=0)
+    if fault is not None:
+        path, problem = fault
+        raise MetadataRefused(source=source, field=path.lstrip("."), problem=problem)
+
+
+def _fault(value: Any, *, depth: int) -> tuple[str, str] | None:
+    """Return where a value cannot be written and why; the path is made only for a fault.
+
+    A live write-back walks the whole document, its list of trades included.
+    """
+    if isinstance(value, float):
+        finite = math.isfinite(value)
+        return None if finite else ("", f"is {value}, which is no JSON number; use null")
+    if value is None or isinstance(value, SCALARS):
+        return None
     if depth > DEEPEST:
-        problem = f"is nested deeper than {DEEPEST} levels"
-        raise MetadataRefused(source=source, field=path[:80], problem=problem)
-    if isinstance(value, float) and not math.isfinite(value):
-        problem = f"is {value}, which is no JSON number; use null"
-        raise MetadataRefused(source=source, field=path, problem=problem)
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                problem = f"has a key that is no text: {key!r}"
-                raise MetadataRefused(source=source, field=path, problem=problem)
-            inner = f"{path}.{key}" if path else key
-            _refuse_unwritable(item, source=source, path=inner, depth=depth + 1)
-    elif isinstance(value, list | tuple):
+        return "", f"is nested deeper than {DEEPEST} levels"
+    if isinstance(value, MAPPINGS):
+        return _fault_of_mapping(value, depth=depth)
+    if isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            _refuse_unwritable(item, source=source, path=f"{path}[{index}]", depth=depth + 1)
+            fault = _fault(item, depth=depth + 1)
+            if fault is not None:
+                return f"[{index}]{fault[0]}", fault[1]
+    return None
+
+
+def _fault_of_mapping(value: Mapping[Any, Any], *, depth: int) -> tuple[str, str] | None:
+    for key, item in value.items():
+        if not isinstance(key, str):
+            return "", f"has a key that is no text: {key!r}"
+        fault = _fault(item, depth=depth + 1)
+        if fault is not None:
+            return f".{key}{fault[0]}"[:LONGEST_PATH], fault[1]
+    return None
