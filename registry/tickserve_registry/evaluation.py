@@ -68,7 +68,7 @@ def evaluate(
         starting_equity=starting_equity,
     )
     return block | {
-        "trades": msgspec.to_builtins(replayed.trades[-MOST_TRADES:]),
+        "trades": msgspec.to_builtins(list(replayed.trades[-MOST_TRADES:])),
         "trades_omitted": max(0, len(replayed.trades) - MOST_TRADES),
         "golden": [
             {"time": _iso(row.time), "features": row.features, "output": row.output}
@@ -99,7 +99,7 @@ def performance_block(
         "costs": replayed.costs,
         "strategy_parameters": replayed.strategy,
         "span": {"start": _iso(replayed.start), "end": _iso(replayed.end)},
-        "bars": msgspec.to_builtins(replayed.bars),
+        "bars": msgspec.to_builtins(replayed.bars) | {"columns": list(replayed.bars.columns)},
     }
 
 

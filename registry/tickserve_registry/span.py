@@ -48,7 +48,7 @@ def unseen_span(
     trained, and where nothing says when that was.
     """
     seen = _seen(document, build=build)
-    if start is None and not seen:
+    if start is None and PERIODS[0] not in seen:
         raise EvaluationRefused(
             build=build,
             reason="its metadata has no training_period, so nothing says which bars are new to it",
@@ -58,22 +58,24 @@ def unseen_span(
     if begin is None:
         begin = max(span.end for span in seen.values() if span.end is not None)
     span = Span(begin, _moment(end, build=build, name="end") if end is not None else None)
-    _require_unseen(span, seen, build=build)
-    return span
-
-
-def _require_unseen(span: Span, seen: Mapping[str, Span], *, build: str) -> None:
-    if span.start is not None and span.end is not None and span.start >= span.end:
-        reason = f"the span {span} is empty"
-        raise EvaluationRefused(build=build, reason=reason, remedy="give an end after the start")
+    _require_order(span, build=build)
     for name, period in seen.items():
         if span.overlaps(period):
             latest = max(each.end for each in seen.values() if each.end is not None)
+            stated = document[name]
             raise EvaluationRefused(
                 build=build,
-                reason=f"the span {span} overlaps its {name}, {period}",
+                reason=f"the span {span} overlaps its {name}, "
+                f"{stated.get('start') or 'the first bar'} to {stated['end']}",
                 remedy=f"start at {_shown(latest)} or later (--from)",
             )
+    return span
+
+
+def _require_order(span: Span, *, build: str) -> None:
+    if span.start is not None and span.end is not None and span.start >= span.end:
+        reason = f"the span {span} is empty"
+        raise EvaluationRefused(build=build, reason=reason, remedy="give an end after the start")
 
 
 def _seen(document: Mapping[str, Any], *, build: str) -> dict[str, Span]:
