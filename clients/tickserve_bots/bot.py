@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import collections
 import dataclasses
+import math
 import signal
 import time
 from pathlib import Path
 from typing import Any
 
-from tickserve_bots.bars import HOUR_MS, Bars, eurusd_hours, replay
+from tickserve_bots.bars import Bars, eurusd_hours, replay
 from tickserve_bots.broker import Costs, PaperBroker, Trade
 from tickserve_bots.features import FeatureStream
 from tickserve_bots.journal import Journal, trade_line
-from tickserve_bots.strategy import ThresholdStrategy
+from tickserve_bots.strategy import RANGE, ThresholdStrategy
 from tickserve_client import Client, ClientError, ModelCard, Prediction, ServerError
 
 STARTING_EQUITY = 10_000.0
@@ -25,7 +26,6 @@ REPORT_PATIENCE_S = 30.0
 REPORT_TIMEOUT_S = 2.0
 REPORT_PAUSE_S = 0.2
 HISTORY_BARS = 100
-ATR = "atr_14_ratio"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,11 +57,13 @@ class DemoBot:
         self._card = self._model_card()
         history = settings.start - HISTORY_BARS
         self._features = FeatureStream(bars.first(history), self._card.features)
+        self._ranges = FeatureStream(bars.first(history), [RANGE])
+        self._range = math.nan
         self._rows: collections.deque[dict[str, float]] = collections.deque(
             maxlen=self._card.input.get("length", 1)
         )
         for index in range(history, settings.start):
-            self._rows.append(self._features.update(bars, index))
+            self._take_in(index)
         self._stopping = False
 
     def run(self) -> None:
@@ -82,8 +84,12 @@ class DemoBot:
         """End after this bar."""
         self._stopping = True
 
-    def _on_bar(self, index: int) -> None:
+    def _take_in(self, index: int) -> None:
         self._rows.append(self._features.update(self._bars, index))
+        self._range = self._ranges.update(self._bars, index)[RANGE]
+
+    def _on_bar(self, index: int) -> None:
+        self._take_in(index)
         closed = self._broker.on_bar(self._bars, index)
         if closed is not None:
             self._settle(closed)
@@ -92,7 +98,7 @@ class DemoBot:
             return
         order = self._strategy.order(
             prediction.action,
-            atr=self._rows[-1][ATR] * float(self._bars.close[index]),
+            atr=self._range,
             prediction_id=prediction.prediction_id,
             build=prediction.build,
         )
@@ -109,7 +115,7 @@ class DemoBot:
             prediction = self._client.predict(
                 self._settings.model,
                 features,
-                bar_time=int(self._bars.times[index]) + HOUR_MS,
+                bar_time=int(self._bars.times[index]) + self._bars.step_ms,
                 timeout=DEADLINE_S,
             )
         except ClientError as error:

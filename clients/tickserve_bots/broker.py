@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from tickserve_bots.bars import HOUR_MS, Bars
+from tickserve_bots.bars import Bars
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ class PaperBroker:
             entry_price=position.entry_price,
             exit_price=exit_price,
             opened_at=position.opened_at,
-            closed_at=int(bars.times[index]) + HOUR_MS,
+            closed_at=int(bars.times[index]) + bars.step_ms,
             fees=fees,
             pnl=sign * (exit_price - position.entry_price) * order.qty - fees,
             exit_reason=reason,

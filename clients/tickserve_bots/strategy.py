@@ -7,6 +7,9 @@ from typing import Any
 
 from tickserve_bots.broker import Order
 
+RANGE = "atr_14"
+"""The feature that stops are multiples of."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ThresholdStrategy:
@@ -35,6 +38,8 @@ class ThresholdStrategy:
         return dataclasses.asdict(self)
 
 
-def action_of(output: float, *, long_above: float, short_below: float) -> str:
-    """Return what thresholds make of one output, as the daemon does."""
-    return "long" if output > long_above else "short" if output < short_below else "flat"
+def action_of(output: float, *, long_above: float | None, short_below: float | None) -> str:
+    """Return what thresholds make of one output, as the daemon does; NaN is flat."""
+    if long_above is not None and output > long_above:
+        return "long"
+    return "short" if short_below is not None and output < short_below else "flat"

@@ -7,14 +7,22 @@ import importlib.resources
 import json
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from tickserve_bots.backtest import Span, performance, shifted, simulate
+from tickserve_bots.backtest import Span
 from tickserve_bots.bars import Bars
 from tickserve_bots.broker import Costs
+from tickserve_bots.evaluation import replayed_span
 from tickserve_bots.features import KIT, WARM_UP_BARS, definitions, matrix
+from tickserve_bots.inputs import Inputs
 from tickserve_bots.strategy import ThresholdStrategy
+from tickserve_bots.terms import Terms
+from tickserve_registry.evaluation import performance_block
+from tickserve_registry.metadata import Input, Output
+from tickserve_registry.performance import Calendar
+from tickserve_registry.replay import Predict
 
 FEATURES = tuple(KIT)
 HORIZON_BARS = 6
@@ -28,6 +36,11 @@ LIVE = Span(start=3_500, end=5_000)
 
 ACTIVE_SHARE = 0.3
 """Thresholds are quantiles of the outputs on TUNE that leave this share active on each side."""
+
+BACKTEST_START = 100
+NAMED_BARS = "eurusd_1h"
+CALENDAR: Calendar = "weekdays"
+CURRENCY = "USD"
 
 PRETRAINED = "eurusd_1h_lstm_breakout_v1"
 
@@ -88,10 +101,8 @@ def train_trend(bars: Bars, recipe: Recipe) -> tuple[Any, dict[str, Any], Any]:
     # The last rows of the span would see prices beyond it through their target.
     rows = slice(recipe.train_start, TRAIN.end - HORIZON_BARS)
     model = xgboost.XGBClassifier(**recipe.hyperparameters()).fit(inputs[rows], rises[rows])
-    booster = model.get_booster()
-    outputs = shifted(
-        booster.inplace_predict(inputs[WARM_UP_BARS:]), first=WARM_UP_BARS, total=len(bars)
-    )
+    predict = model.get_booster().inplace_predict
+    shown = Inputs(inputs, Input(), FEATURES)
     info = {
         "market": "eurusd",
         "timeframe": "1h",
@@ -101,7 +112,7 @@ def train_trend(bars: Bars, recipe: Recipe) -> tuple[Any, dict[str, Any], Any]:
         "features": list(FEATURES),
         "hyperparameters": recipe.hyperparameters(),
         "notes": recipe.notes,
-        **_described(bars, outputs, Span(start=recipe.train_start, end=TRAIN.end)),
+        **_described(bars, shown, predict, Span(start=recipe.train_start, end=TRAIN.end)),
     }
     return model, info, inputs[rows]
 
@@ -113,12 +124,17 @@ def pretrained_breakout(bars: Bars) -> tuple[bytes, dict[str, Any], Any]:
     folder = importlib.resources.files("tickserve_bots") / "pretrained"
     data = (folder / f"{PRETRAINED}.onnx").read_bytes()
     info: dict[str, Any] = json.loads((folder / f"{PRETRAINED}.json").read_text("utf-8"))
-    windows, first = windows_of(matrix(bars, info["features"]), length=info["input"]["length"])
+    kind = msgspec.convert(info["input"], Input)
+    inputs = matrix(bars, info["features"])
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    answers = session.run(["output"], {"input": windows})[0][:, 0]
-    outputs = shifted(answers, first=first, total=len(bars))
+
+    def predict(windows: npt.NDArray[np.float32]) -> Any:
+        return session.run(["output"], {"input": windows})[0]
+
+    windows, first = windows_of(inputs, length=kind.length)
     sample = windows[: TRAIN.end - first : 5]
-    return data, info | _described(bars, outputs, TRAIN), sample
+    shown = Inputs(inputs, kind, tuple(info["features"]))
+    return data, info | _described(bars, shown, predict, TRAIN), sample
 
 
 def windows_of(
@@ -130,36 +146,38 @@ def windows_of(
     return np.ascontiguousarray(view.transpose(0, 2, 1)), first
 
 
-def _described(bars: Bars, outputs: npt.NDArray[Any], trained: Span) -> dict[str, Any]:
-    """Return thresholds, feature definitions, training period, backtest and validation."""
-    tuning = outputs[TUNE.start : TUNE.end]
-    above = round(float(np.quantile(tuning, 1 - ACTIVE_SHARE)), 4)
-    below = round(float(np.quantile(tuning, ACTIVE_SHARE)), 4)
-    strategy, costs = ThresholdStrategy(), Costs()
-
-    def figures_on(span: Span) -> dict[str, Any]:
-        trades = simulate(
-            bars,
-            outputs,
-            span,
-            strategy=strategy,
-            costs=costs,
-            long_above=above,
-            short_below=below,
-        )
-        return performance(trades, bars=bars, span=span, costs=costs)
-
+def _described(bars: Bars, inputs: Inputs, predict: Predict, trained: Span) -> dict[str, Any]:
+    """Return thresholds, feature definitions, what was seen when, and the backtest."""
+    outputs = inputs.answers(predict, Span(start=trained.start, end=TUNE.end))
+    terms = Terms(
+        output=_thresholds(outputs[TUNE.start : TUNE.end]),
+        strategy=ThresholdStrategy(),
+        costs=Costs(),
+    )
+    span = Span(start=max(trained.start, BACKTEST_START), end=trained.end)
+    replayed = replayed_span(NAMED_BARS, bars, span, outputs, inputs, terms=terms)
     return {
-        "output": {"kind": "probability", "long_above": above, "short_below": below},
+        "output": msgspec.to_builtins(terms.output),
         "feature_definitions": definitions(FEATURES),
         "training_period": {
             "start": bars.date(trained.start),
             "end": bars.date(trained.end - 1),
         },
-        "strategy_parameters": strategy.described(),
-        "calendar": "weekdays",
+        "tuning_period": {"start": bars.opens(TUNE.start), "end": bars.opens(TUNE.end)},
+        "strategy_parameters": terms.strategy.described(),
+        "calendar": CALENDAR,
+        "currency": CURRENCY,
         "performance": {
-            "backtest": figures_on(Span(start=max(trained.start, 100), end=trained.end)),
-            "validation": figures_on(VALIDATE),
+            "backtest": performance_block(
+                replayed, mode="backtest", calendar=CALENDAR, currency=CURRENCY
+            )
         },
     }
+
+
+def _thresholds(outputs: npt.NDArray[np.float64]) -> Output:
+    """Return quantiles of the outputs, which leave `ACTIVE_SHARE` active on each side."""
+    return Output(
+        long_above=round(float(np.quantile(outputs, 1 - ACTIVE_SHARE)), 4),
+        short_below=round(float(np.quantile(outputs, ACTIVE_SHARE)), 4),
+    )

@@ -69,8 +69,19 @@ def _read_bytes(path: Path) -> bytes:
 
 def write_document(document: Mapping[str, Any], *, source: str) -> bytes:
     """Return the document as indented JSON; what is no JSON value is refused, naming the field."""
+    return encode_plain(plain(document, source=source), source=source)
+
+
+def plain(value: Mapping[str, Any], *, source: str) -> dict[str, Any]:
+    """Return a mapping as JSON has it; raise MetadataRefused naming the field that cannot be."""
+    found: dict[str, Any] = _plain(value, source=source, path="", depth=0)
+    return found
+
+
+def encode_plain(document: dict[str, Any], *, source: str) -> bytes:
+    """Return a document that was read, or made plain, as indented JSON."""
     try:
-        compact = msgspec.json.encode(_plain(document, source=source, path="", depth=0))
+        compact = msgspec.json.encode(document)
     except (msgspec.MsgspecError, UnicodeEncodeError, OverflowError) as error:
         raise MetadataRefused(source=source, field="", problem=str(error)) from error
     if len(compact) > LARGEST_BYTES:

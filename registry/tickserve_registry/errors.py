@@ -14,8 +14,12 @@ RegistryError
 ├── IntentUnreadable      what a crashed writer left says nothing
 ├── PathTaken             a file lies where a new one must go
 ├── ArtefactRefused       a file is missing, changed, a link or too large
-└── FormatRefused         a model object or file of a kind that cannot be handled
-    └── PickleRefused     a pickle, without the opt-in for pickles
+├── FormatRefused         a model object or file of a kind that cannot be handled
+│   └── PickleRefused     a pickle, without the opt-in for pickles
+├── EvaluationRefused     an evaluation whose figures would not be what they claim
+├── ReplayMissing         what replays bars is not installed
+├── BarsRefused           bars that cannot be replayed
+└── FeatureUnknown        a feature that cannot be computed from bars
 """
 
 from __future__ import annotations
@@ -172,3 +176,46 @@ class PickleRefused(FormatRefused):
             "from, open the registry with allow_pickle=True"
         )
         super().__init__(kind=kind, problem=problem)
+
+
+class EvaluationRefused(RegistryError):
+    """An evaluation that cannot be made, or whose figures would not be what they claim."""
+
+    def __init__(self, *, build: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{build} is not evaluated: {reason}; {remedy}")
+        self.build = build
+        self.reason = reason
+        self.remedy = remedy
+
+
+class ReplayMissing(RegistryError):
+    """Nothing that replays bars is installed, or it lacks a package."""
+
+    def __init__(self, *, missing: str) -> None:
+        super().__init__(
+            f"an evaluation needs {missing}; run: pip install 'tickserve[bots]', "
+            "or pass a replay of your own"
+        )
+        self.missing = missing
+
+
+class BarsRefused(RegistryError):
+    """Bars that cannot be replayed; `place` is the line or column at fault, where there is one."""
+
+    def __init__(self, *, source: str, place: str, problem: str) -> None:
+        super().__init__(": ".join(part for part in (f"bars {source}", place, problem) if part))
+        self.source = source
+        self.place = place
+        self.problem = problem
+
+
+class FeatureUnknown(RegistryError):
+    """A feature that cannot be computed from bars."""
+
+    def __init__(self, *, feature: str, problem: str) -> None:
+        super().__init__(
+            f"feature {feature}: {problem}; a numeric column of that name in the bars file is "
+            "used as it is"
+        )
+        self.feature = feature
+        self.problem = problem

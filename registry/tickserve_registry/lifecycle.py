@@ -10,7 +10,7 @@ import msgspec
 
 from tickserve_registry.build import NewBuild
 from tickserve_registry.catalog import Entry
-from tickserve_registry.document import read_file, write_document
+from tickserve_registry.document import encode_plain, plain, read_file
 from tickserve_registry.draft import Draft
 from tickserve_registry.errors import (
     BuildExists,
@@ -140,14 +140,15 @@ class Lifecycle:
 
     def describe(self, build: str, phase: str, block: dict[str, Any]) -> None:
         """Set `performance.{phase}` of one build; touches its metadata file and nothing else."""
+        checked = plain(block, source=build)
         with self._transactions.locked():
             path = self._reader.metadata_path(build)
             document = read_file(path)
             performance = document.get("performance")
             kept = performance if isinstance(performance, dict) else {}
-            document["performance"] = kept | {phase: block}
+            document["performance"] = kept | {phase: checked}
             document["revision"] = int(document.get("revision", 1)) + 1
-            write_atomic(path, write_document(document, source=build))
+            write_atomic(path, encode_plain(document, source=build))
 
     @contextlib.contextmanager
     def _drafting(self) -> Iterator[Draft]:

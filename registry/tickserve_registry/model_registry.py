@@ -23,10 +23,12 @@ from tickserve_registry.layout import ENVIRONMENTS, Environment, Layout
 from tickserve_registry.lifecycle import Lifecycle, PromotionRecord
 from tickserve_registry.metadata import Metadata
 from tickserve_registry.naming import parse_family, parse_version
+from tickserve_registry.performance import Calendar
 from tickserve_registry.policy import PromotionPolicy
 from tickserve_registry.reader import BuildReader
 from tickserve_registry.repair import Repair, Report
 from tickserve_registry.sandbox import Request, Sandbox
+from tickserve_registry.span import Moment
 from tickserve_registry.store import make_folder
 from tickserve_registry.transaction import Transactions
 from tickserve_registry.trust import Trust
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tickserve_registry.listing import Listing
+    from tickserve_registry.replay import Replay
 
 
 class ServingModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,6 +205,44 @@ class ModelRegistry:
     def record_live_performance(self, build: str, block: dict[str, Any]) -> None:
         """Set `performance.live` of a build; costs the same however many models there are."""
         self._lifecycle.describe(build, "live", block)
+
+    def evaluate(
+        self,
+        model_id: str,
+        bars: Any = "eurusd_1h",
+        *,
+        costs: Mapping[str, float] | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        replay: Replay | None = None,
+        calendar: Calendar | None = None,
+        starting_equity: float = 10_000.0,
+    ) -> dict[str, Any]:
+        """Trade a model on bars it never saw and write what came of it as validation figures.
+
+        `bars` is a name, a CSV or Parquet path or a DataFrame; those after the training period
+        count, or those from `start` to `end` (dates or times, UTC). `costs` are `spread` in price
+        units and `fee_rate` a side; `replay` defaults to that of tickserve[bots]. Returns the
+        block. Raises ModelNotFound, ArtefactRefused, EvaluationRefused, BarsRefused,
+        FeatureUnknown or ReplayMissing; then nothing has been written.
+        """
+        from tickserve_registry.evaluation import evaluate
+        from tickserve_registry.replay import installed_replay
+
+        entry = self.find(model_id)
+        block = evaluate(
+            self.serving_model(entry),
+            bars=bars,
+            replay=replay or installed_replay(),
+            costs=costs,
+            start=start,
+            end=end,
+            calendar=calendar,
+            starting_equity=starting_equity,
+            trust=self._trust,
+        )
+        self._lifecycle.describe(entry.build, "validation", block)
+        return block
 
     def entries(self) -> tuple[Entry, ...]:
         """Return the index, read whole. Raises CatalogUnreadable."""

@@ -31,9 +31,7 @@ from tickserve_registry.metadata import (
 )
 from tickserve_registry.naming import require_date
 from tickserve_registry.parity import golden_rows, holds, measure, probe_rows
-from tickserve_registry.trust import Trust
-
-UNTRUSTING = Trust()
+from tickserve_registry.trust import UNTRUSTING, Trust
 
 
 def make_build(

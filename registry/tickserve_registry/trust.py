@@ -10,3 +10,6 @@ class Trust(NamedTuple):
 
     allow_pickle: bool = False
     trusted_types: tuple[str, ...] = ()
+
+
+UNTRUSTING = Trust()

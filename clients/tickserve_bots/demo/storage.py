@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tickserve_bots.bars import Bars
-from tickserve_bots.training import TREND_V1, TREND_V2, pretrained_breakout, train_trend
+from tickserve_bots.training import (
+    NAMED_BARS,
+    TREND_V1,
+    TREND_V2,
+    VALIDATE,
+    pretrained_breakout,
+    train_trend,
+)
 from tickserve_registry.model_registry import ModelRegistry
 
 MARKER = ".tickserve-demo"
@@ -55,13 +62,20 @@ def prepare(root: Path) -> DemoFolder:
 
 
 def save_models(folder: DemoFolder, bars: Bars) -> ModelRegistry:
-    """Train and save the three models; trend v1 and the LSTM go live, trend v2 waits."""
+    """Train, save and evaluate the models; trend v1 and the LSTM go live, trend v2 waits."""
     registry = ModelRegistry(folder.storage)
     for recipe in (TREND_V1, TREND_V2):
         model, info, sample = train_trend(bars, recipe)
         registry.save_model(model, info, training_sample=sample)
     lstm, info, sample = pretrained_breakout(bars)
     registry.save_model(lstm, info, training_sample=sample)
+    for entry in registry.entries():
+        registry.evaluate(
+            entry.build,
+            NAMED_BARS,
+            start=bars.opens(VALIDATE.start),
+            end=bars.opens(VALIDATE.end),
+        )
     registry.promote_model("eurusd_1h_xgb_trend_v1", reason="demo: first champion")
     registry.promote_model("eurusd_1h_lstm_breakout_v1", reason="demo: first champion")
     return registry

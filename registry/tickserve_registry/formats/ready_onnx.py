@@ -42,7 +42,7 @@ def capture(model: Any, *, shape: Shape, trust: Trust) -> NativeModel:  # noqa: 
         format="onnx",
         native_class="ModelProto",
         data=data,
-        predict=_session(data),
+        predict=predictor_of(data),
         to_onnx=partial(_to_onnx, data),
     )
 
@@ -54,12 +54,12 @@ def load(data: bytes, *, native_class: str, trust: Trust) -> onnx.ModelProto:  #
 
 def predictor(model: onnx.ModelProto) -> Predict:
     """Return predictions of the model's last output."""
-    return _session(model.SerializeToString())
+    return predictor_of(model.SerializeToString())
 
 
 def run_once(data: bytes, rows: Array) -> npt.NDArray[Any]:
     """Return a model's last output for inputs, [rows, outputs]; raises FormatRefused."""
-    return _session(data)(rows)
+    return predictor_of(data)(rows)
 
 
 def _bytes(model: Any) -> bytes:
@@ -74,7 +74,8 @@ def _bytes(model: Any) -> bytes:
     return data
 
 
-def _session(data: bytes) -> Predict:
+def predictor_of(data: bytes) -> Predict:
+    """Return the predictions of a model's last output; raises FormatRefused."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 import typer
 
 from tickserve_registry.errors import RegistryError
-from tickserve_server.cli import process, service, storage
+from tickserve_server.cli import evaluation, process, service, storage
 from tickserve_server.cli.output import fail
 from tickserve_server.errors import DaemonError
 from tickserve_server.launcher import MISSING_EXTRA
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 service.add_to(app)
 storage.add_to(app)
+evaluation.add_to(app)
 process.add_to(app)
 
 

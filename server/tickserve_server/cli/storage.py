@@ -40,7 +40,7 @@ def models(
     as_json: bool = JsonFlag,
 ) -> None:
     """List the builds in the registry."""
-    registry = _registry(storage)
+    registry = open_registry(storage)
     rows = [
         msgspec.to_builtins(entry)
         for entry in registry.entries()
@@ -63,7 +63,7 @@ def models(
 
 def show(model: str = MODEL, storage: str | None = STORAGE) -> None:
     """Print one model's metadata, whole."""
-    print_json(_registry(storage).metadata(model).document)
+    print_json(open_registry(storage).metadata(model).document)
 
 
 def promote(
@@ -74,7 +74,7 @@ def promote(
     as_json: bool = JsonFlag,
 ) -> None:
     """Move a build to production; a running daemon picks it up."""
-    record = _registry(storage).promote_model(model, keep=keep, reason=reason)
+    record = open_registry(storage).promote_model(model, keep=keep, reason=reason)
     _report(record, as_json=as_json, done=f"{model} is in production")
 
 
@@ -85,24 +85,25 @@ def archive(
     as_json: bool = JsonFlag,
 ) -> None:
     """Move a build to the archive; nothing is deleted."""
-    record = _registry(storage).archive_model(model, reason=reason)
+    record = open_registry(storage).archive_model(model, reason=reason)
     _report(record, as_json=as_json, done=f"{model} is in the archive")
 
 
 def verify(storage: str | None = STORAGE, as_json: bool = JsonFlag) -> None:
     """Check every file of the registry; exit code 1 when something is wrong."""
-    report = _registry(storage).verify()
+    report = open_registry(storage).verify()
     _report(report, as_json=as_json, done=str(report))
     raise typer.Exit(0 if report else 1)
 
 
 def rebuild(storage: str | None = STORAGE, as_json: bool = JsonFlag) -> None:
     """Write registry.json anew from the metadata files."""
-    report = _registry(storage).rebuild()
+    report = open_registry(storage).rebuild()
     _report(report, as_json=as_json, done=str(report))
 
 
-def _registry(storage: str | None) -> ModelRegistry:
+def open_registry(storage: str | None) -> ModelRegistry:
+    """Return the registry of a storage root; raise StorageUnusable where there is none."""
     settings = load_settings(file=None, environment=os.environ, flags={"storage": storage})
     root = settings.storage_root
     if not (root / "metadata").is_dir():
