@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,43 +12,51 @@ import onnxruntime
 import pytest
 import xgboost
 
+from benchmarks.parity import cases, saved
 from tickserve_registry.errors import FormatRefused
 from tickserve_registry.model_registry import ModelRegistry
 
 Info = Callable[..., dict[str, Any]]
-OBJECTIVES = [
-    ("reg:squarederror", "onnxruntime"),
-    ("reg:gamma", "onnxruntime"),
-    ("count:poisson", "onnxruntime"),
-    ("reg:tweedie", "onnxruntime"),
-    ("binary:logistic", "onnxruntime"),
-    ("binary:logitraw", "native"),
-]
+
+UNCOMPILED = {
+    "xgboost categorical": "categorical splits",
+    "scikit-learn scaler, HistGradientBoostingRegressor": "no conversion",
+}
+VERSIONS = {case.name: case for case in cases()}
 
 
-@pytest.mark.parametrize(("objective", "engine"), OBJECTIVES)
-def test_objectives(
-    registry: ModelRegistry, info: Info, inputs: Any, objective: str, engine: str
+@pytest.mark.parametrize("name", VERSIONS)
+def test_every_kind_is_proven(
+    registry: ModelRegistry, name: str, recwarn: pytest.WarningsRecorder
 ) -> None:
-    """What the converter gets right is served compiled; what it gets wrong is caught."""
-    target = (inputs[:, 0] > 0).astype(np.float32) + (0 if "binary" in objective else 1)
-    model = xgboost.train({"objective": objective}, xgboost.DMatrix(inputs, target), 10)
-    registry.save_model(model, info(), training_sample=inputs)
-    serving = registry.metadata("eurusd_1h_xgb_trend").serving
-    assert serving.engine == engine, serving
-    assert serving.parity.probes > 200
-    assert (serving.reason is None) == (engine == "onnxruntime")
+    """Each kind of model is compiled and equal to the original, or says why it is not."""
+    serving = saved(registry, VERSIONS[name])
+    recwarn.clear()
+    if name in UNCOMPILED:
+        assert serving.engine == "native"
+        assert UNCOMPILED[name] in str(serving.reason)
+        return
+    assert (serving.engine, serving.reason) == ("onnxruntime", None), serving
+    assert serving.parity.max_abs_error is not None
+    assert serving.parity.max_abs_error <= 1e-5
+    assert serving.parity.probes > 500
 
 
-def test_nearly_one_class_is_not_served_wrongly(
+def test_a_compiled_model_that_differs_does_not_serve(
     registry: ModelRegistry, info: Info, inputs: Any
 ) -> None:
-    """A model of one class, which the converter gets wrong by 0.5, is not served compiled."""
-    table = xgboost.DMatrix(inputs, np.zeros(len(inputs)))
-    model = xgboost.train({"objective": "binary:logistic"}, table, 5)
-    registry.save_model(model, info())
+    """An exponential of a sum of 500 trees, whose order of addition shows, is left to XGBoost."""
+    target = np.exp(30 + 4 * inputs[:, 0])
+    parameters = {"objective": "reg:gamma", "eta": 0.05, "max_delta_step": 10, "nthread": 1}
+    model = xgboost.train(parameters, xgboost.DMatrix(inputs, target), 500)
+    registry.save_model(model, info(), environment="production", training_sample=inputs)
     serving = registry.metadata("eurusd_1h_xgb_trend").serving
     assert (serving.engine, serving.reason) == ("native", "parity failed")
+    assert serving.parity.max_abs_error is not None
+    assert serving.parity.max_abs_error > 1e-5
+    (entry,) = registry.production()
+    served = registry.serving_model(entry)
+    assert served.artefact == Path(registry.storage_root, entry.file_path).read_bytes()
 
 
 def test_early_stopping_serves_what_the_model_predicts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tickserve_registry.errors import FormatRefused
+from tickserve_registry.errors import FormatRefused, RegistryError
 from tickserve_registry.formats import (
     lightgbm_models,
     pytorch,
@@ -28,13 +28,24 @@ def native_model(model: Any, *, shape: Shape, trust: Trust) -> NativeModel:
     """Recognise a trained model; raises FormatRefused naming what can be saved."""
     for framework in FRAMEWORKS.values():
         if framework.recognises(model):
-            return framework.capture(model, shape=shape, trust=trust)
+            return _captured(framework, model, shape=shape, trust=trust)
     kind = type(model)
     problem = (
         "cannot be saved; known are models of XGBoost, LightGBM, scikit-learn and PyTorch, "
         "and ONNX models, bytes or .onnx paths"
     )
     raise FormatRefused(kind=f"{kind.__module__}.{kind.__name__}", problem=problem)
+
+
+def _captured(framework: Framework, model: Any, *, shape: Shape, trust: Trust) -> NativeModel:
+    """Translate what a framework raises for a model that is not trained, and the like."""
+    try:
+        return framework.capture(model, shape=shape, trust=trust)
+    except RegistryError:
+        raise
+    except Exception as error:
+        problem = f"cannot be saved ({type(error).__name__}: {error})"
+        raise FormatRefused(kind=type(model).__name__, problem=problem[:500]) from error
 
 
 def load_native(data: bytes, *, framework: str, native_class: str, trust: Trust) -> Any:

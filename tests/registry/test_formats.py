@@ -1,0 +1,188 @@
+"""Tests of native formats: each framework's models come back, and what cannot is refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import joblib
+import lightgbm
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import xgboost
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import SVC
+
+from tickserve_registry.errors import FormatRefused, MetadataRefused, PickleRefused
+from tickserve_registry.formats.frameworks import load_native
+from tickserve_registry.model_registry import ModelRegistry
+from tickserve_registry.trust import UNTRUSTING
+
+Info = Callable[..., dict[str, Any]]
+
+
+def rises(inputs: Any) -> Any:
+    """Return a target with signal."""
+    return (inputs[:, 0] > 0).astype(int)
+
+
+def opened_anew(registry: ModelRegistry, **options: Any) -> ModelRegistry:
+    """Return the registry as another process would open it, with nothing proven."""
+    return ModelRegistry(registry.storage_root, **options)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        LogisticRegression(),
+        Ridge(),
+        RandomForestClassifier(5),
+        make_pipeline(StandardScaler(), LogisticRegression()),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_scikit_learn_comes_back(
+    registry: ModelRegistry, info: Info, inputs: Any, model: Any
+) -> None:
+    """An estimator is stored with skops and loaded as itself, with its answers."""
+    model.fit(inputs, rises(inputs))
+    registry.save_model(model, info())
+    loaded, document = opened_anew(registry).load_model("eurusd_1h_xgb_trend")
+    assert type(loaded) is type(model)
+    np.testing.assert_array_equal(loaded.predict(inputs), model.predict(inputs))
+    assert (document["framework"], document["format"]) == ("scikit-learn", "skops")
+
+
+def test_xgboost_and_lightgbm_come_back(registry: ModelRegistry, info: Info, inputs: Any) -> None:
+    """Boosters are loaded as boosters, with their answers."""
+    table = xgboost.DMatrix(inputs, rises(inputs))
+    trees = xgboost.train({"nthread": 1}, table, 3)
+    registry.save_model(trees, info(version=1))
+    settings = {"verbose": -1, "num_threads": 1}
+    leaves = lightgbm.train(settings, lightgbm.Dataset(inputs, rises(inputs)), 3)
+    registry.save_model(leaves, info(version=2))
+    fresh = opened_anew(registry)
+    first, _ = fresh.load_model("eurusd_1h_xgb_trend_v1")
+    second, _ = fresh.load_model("eurusd_1h_xgb_trend_v2")
+    np.testing.assert_array_equal(first.predict(table), trees.predict(table))
+    np.testing.assert_array_equal(second.predict(inputs), leaves.predict(inputs))
+
+
+def test_onnx_comes_back(registry: ModelRegistry, info: Info, inputs: Any) -> None:
+    """A ready model is loaded as an ONNX model."""
+    registry.save_model(LogisticRegression().fit(inputs, rises(inputs)), info())
+    compiled = registry.serving_model(registry.find("eurusd_1h_xgb_trend")).artefact
+    registry.save_model(compiled, info(version=2))
+    loaded, _ = opened_anew(registry).load_model("eurusd_1h_xgb_trend_v2")
+    assert isinstance(loaded, onnx.ModelProto)
+
+
+def test_the_callers_model_is_left_alone(registry: ModelRegistry, info: Info, inputs: Any) -> None:
+    """Saving changes no setting of the model in the notebook."""
+    model = xgboost.XGBClassifier(n_estimators=3, n_jobs=2).fit(inputs, rises(inputs))
+    before = model.get_booster().save_config()
+    registry.save_model(model, info())
+    assert model.get_booster().save_config() == before
+
+
+def test_pickles_need_the_opt_in_twice(registry: ModelRegistry, info: Info, inputs: Any) -> None:
+    """A model that only a pickle holds is saved and loaded with allow_pickle, and not without."""
+    model = make_pipeline(FunctionTransformer(np.nan_to_num), LogisticRegression())
+    model.fit(inputs, rises(inputs))
+    with pytest.raises(FormatRefused, match="allow_pickle=True"):
+        registry.save_model(model, info())
+    assert registry.entries() == ()
+    trusting = opened_anew(registry, allow_pickle=True)
+    trusting.save_model(model, info())
+    with pytest.raises(PickleRefused, match="allow_pickle=True"):
+        opened_anew(registry).load_model("eurusd_1h_xgb_trend")
+    loaded, document = opened_anew(registry, allow_pickle=True).load_model("eurusd_1h_xgb_trend")
+    np.testing.assert_array_equal(loaded.predict(inputs), model.predict(inputs))
+    assert document["format"] == "joblib"
+
+
+def test_trusted_types_are_the_openers_choice(
+    registry: ModelRegistry, info: Info, inputs: Any
+) -> None:
+    """Types beyond the fixed list are named, and loaded by whoever trusts them."""
+    model = make_pipeline(FunctionTransformer(np.nan_to_num), LogisticRegression())
+    model.fit(inputs, rises(inputs))
+    with pytest.raises(FormatRefused, match=r"numpy\.nan_to_num"):
+        registry.save_model(model, info())
+    types = ["numpy.nan_to_num"]
+    opened_anew(registry, trusted_types=types).save_model(model, info())
+    with pytest.raises(FormatRefused, match=r"numpy\.nan_to_num"):
+        opened_anew(registry).load_model("eurusd_1h_xgb_trend")
+    opened_anew(registry, trusted_types=types).load_model("eurusd_1h_xgb_trend")
+
+
+def test_a_pickle_in_a_skops_file_is_not_loaded(inputs: Any) -> None:
+    """Bytes decide how they are loaded, not what the metadata says they are."""
+    buffer = io.BytesIO()
+    joblib.dump(LogisticRegression().fit(inputs, rises(inputs)), buffer)
+    with pytest.raises(PickleRefused):
+        load_native(
+            buffer.getvalue(),
+            framework="scikit-learn",
+            native_class="LogisticRegression",
+            trust=UNTRUSTING,
+        )
+
+
+def test_what_cannot_be_saved_says_what_can(
+    registry: ModelRegistry, info: Info, inputs: Any
+) -> None:
+    """Foreign objects, classifiers without probabilities and unfitted models are refused."""
+    with pytest.raises(FormatRefused, match="XGBoost, LightGBM, scikit-learn and PyTorch"):
+        registry.save_model(object(), info())
+    with pytest.raises(FormatRefused, match="CalibratedClassifierCV"):
+        registry.save_model(SVC().fit(inputs, rises(inputs)), info())
+    for unfitted in (LogisticRegression(), xgboost.XGBClassifier(), lightgbm.LGBMClassifier()):
+        with pytest.raises((FormatRefused, MetadataRefused)):
+            registry.save_model(unfitted, info())
+    assert registry.entries() == ()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+def test_a_torch_lstm_is_exported(registry: ModelRegistry, info: Info) -> None:
+    """A module over windows comes back as a module and is compiled within the tolerance."""
+    import torch
+
+    class Net(torch.nn.Module):  # type: ignore[misc]
+        """One LSTM layer and a probability."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = torch.nn.LSTM(5, 8, batch_first=True)
+            self.head = torch.nn.Linear(8, 1)
+
+        def forward(self, windows: Any) -> Any:
+            """Return probabilities [rows, 1]."""
+            states, _ = self.lstm(windows)
+            return torch.sigmoid(self.head(states[:, -1]))
+
+    torch.manual_seed(3)
+    module = Net().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        registry.save_model(module, info(input={"kind": "window", "length": 12}))
+        loaded, document = opened_anew(registry).load_model("eurusd_1h_xgb_trend")
+    metadata = registry.metadata("eurusd_1h_xgb_trend")
+    assert metadata.serving.engine == "onnxruntime", metadata.serving
+    assert (document["framework"], document["format"]) == ("pytorch", "pt2")
+    windows = np.random.default_rng(1).normal(size=(7, 12, 5)).astype(np.float32)
+    with torch.no_grad():
+        wanted = module(torch.from_numpy(windows)).numpy()
+        found = loaded(torch.from_numpy(windows)).numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    served = registry.serving_model(registry.find("eurusd_1h_xgb_trend"))
+    session = onnxruntime.InferenceSession(served.artefact)
+    np.testing.assert_allclose(session.run(None, {"input": windows})[0], wanted, atol=1e-5)
