@@ -72,8 +72,8 @@ class Lifecycle:
         self._reader = reader
         self._policy = policy
 
-    def store(self, new: NewBuild, *, environment: Environment) -> Entry:
-        """Add a new build; in production it displaces the champions as a promotion does.
+    def store(self, new: NewBuild, *, environment: Environment, keep: bool = False) -> Entry:
+        """Add a new build; in production it displaces the champions unless `keep`.
 
         Raises BuildExists or PromotionRefused; then nothing has been written.
         """
@@ -84,7 +84,7 @@ class Lifecycle:
                 unmet = self._unmet(new.document, champions)
                 if unmet:
                     raise PromotionRefused(build=new.build, origin="training", unmet=unmet)
-                for each in champions:
+                for each in () if keep else champions:
                     draft.move(each, "archive", action="archive", reason=None)
             return draft.add(new, environment)
 

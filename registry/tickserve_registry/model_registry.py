@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from tickserve_registry.history import Change, read_history
 from tickserve_registry.layout import ENVIRONMENTS, Environment, Layout
 from tickserve_registry.lifecycle import Lifecycle, PromotionRecord
 from tickserve_registry.metadata import Metadata
+from tickserve_registry.model_file import ModelFiles
 from tickserve_registry.naming import parse_family, parse_version
 from tickserve_registry.performance import Calendar
 from tickserve_registry.policy import PromotionPolicy
@@ -36,6 +36,7 @@ from tickserve_registry.trust import Trust
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tickserve_registry.intake import Imported
     from tickserve_registry.listing import Listing
     from tickserve_registry.replay import Replay
 
@@ -73,6 +74,7 @@ class ModelRegistry:
         self._lifecycle = Lifecycle(self._layout, self._transactions, self._reader, policy=policy)
         self._repair = Repair(self._layout, self._transactions, self._reader)
         self._sandbox = Sandbox()
+        self._files = ModelFiles(self._sandbox, trust=self._trust)
         self._listing: Listing | None = None
         for folder in ("metadata", *ENVIRONMENTS):
             make_folder(self._layout.root / folder)
@@ -95,12 +97,42 @@ class ModelRegistry:
         from tickserve_registry.saving import make_build
 
         _require_environment(environment, name=str(model_info.get("model_id", "the new model")))
-        self._try_file(model)
+        self._files.try_onnx(model)
         new = make_build(model, model_info, sample=training_sample, trust=self._trust)
         self._sandbox.trust(new.artefact)
         entry = self._lifecycle.store(new, environment=environment)
         root = self._layout.root
         return str(root / entry.file_path), str(root / entry.metadata_path)
+
+    def save_file(
+        self,
+        path: str | Path,
+        model_info: Mapping[str, Any],
+        environment: Environment = "staging",
+        *,
+        training_sample: Any = None,
+    ) -> tuple[str, str]:
+        """Save a model from its file, as `save_model` does from an object.
+
+        The file's first bytes tell its framework; a child process loads it first. Features that
+        `model_info` does not name are those of the model, if it knows them. Raises
+        ArtefactRefused, PickleRefused, or what `save_model` raises.
+        """
+        model, names = self._files.load(Path(path))
+        info = {"features": list(names)} | dict(model_info) if names else model_info
+        return self.save_model(model, info, environment, training_sample=training_sample)
+
+    def import_folder(self, folder: str | Path, *, dry_run: bool = False) -> Iterator[Imported]:
+        """Bring in models laid out by the naming convention's own utility; yields each outcome.
+
+        Environments and creation times are kept, and several production versions of a family
+        stay in production. A model that cannot be taken over is reported and left alone. Raises
+        ArtefactRefused or MetadataRefused when the folder or its index cannot be read.
+        """
+        from tickserve_registry.importing import Importer
+
+        importer = Importer(self._transactions, self._lifecycle, self._files, trust=self._trust)
+        return importer.import_folder(Path(folder), dry_run=dry_run)
 
     def load_model(
         self, model_id: str, version: Any = None, environment: str | None = None
@@ -301,18 +333,6 @@ class ModelRegistry:
     def rebuild(self) -> Report:
         """Write registry.json anew from the metadata files."""
         return self._repair.rebuild()
-
-    def _try_file(self, model: Any) -> None:
-        """Let a child process parse a ready ONNX file before this process does."""
-        if isinstance(model, str | os.PathLike) and str(model).endswith(".onnx"):
-            try:
-                model = Path(model).read_bytes()
-            except OSError as error:
-                problem = error.strerror or str(error)
-                raise ArtefactRefused(path=Path(model), problem=problem) from error
-        if isinstance(model, bytes | bytearray):
-            request = Request(framework="onnx", native_class="ModelProto")
-            self._sandbox.prove(bytes(model), request, path=Path("the given ONNX bytes"))
 
     def _all_called(self, name: str) -> list[Entry]:
         """Return every build that goes by the name. Raises ModelNotFound."""

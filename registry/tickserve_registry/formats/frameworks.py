@@ -65,6 +65,15 @@ def native_predictor(model: Any, *, framework: str) -> Predict:
     return _known(framework).predictor(model)
 
 
+def feature_names(model: Any) -> tuple[str, ...]:
+    """Return the names of the features that a model was trained with, where it knows them."""
+    for attribute in ("feature_names", "feature_names_in_"):
+        names = getattr(model, attribute, None)
+        if names is not None and not callable(names):
+            return tuple(map(str, names))
+    return ()
+
+
 def _known(framework: str) -> Framework:
     found = FRAMEWORKS.get(framework)
     if found is None:

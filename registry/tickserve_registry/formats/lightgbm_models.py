@@ -83,7 +83,8 @@ def load(data: bytes, *, native_class: str, trust: Trust) -> Any:  # noqa: ARG00
     try:
         return lightgbm.Booster(model_str=data.decode("utf-8"))
     except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
-        raise FormatRefused(kind="LightGBM file", problem=str(error)[:500]) from error
+        problem = f"does not parse ({str(error)[:400]})"
+        raise FormatRefused(kind="LightGBM file", problem=problem) from error
 
 
 def predictor(model: Any) -> Predict:

@@ -94,7 +94,8 @@ def load(data: bytes, *, native_class: str, trust: Trust) -> Any:  # noqa: ARG00
     try:
         model.load_model(bytearray(data))
     except xgboost.core.XGBoostError as error:
-        raise FormatRefused(kind="XGBoost file", problem=str(error)[:500]) from error
+        problem = f"does not parse ({str(error)[:400]})"
+        raise FormatRefused(kind="XGBoost file", problem=problem) from error
     return model
 
 

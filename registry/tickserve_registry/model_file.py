@@ -1,0 +1,62 @@
+"""Model files of anybody's making: told apart, tried in a child process, and loaded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from tickserve_registry.errors import ArtefactRefused
+from tickserve_registry.sandbox import Request, Sandbox
+from tickserve_registry.trust import Trust
+
+LARGEST_BYTES = 4 << 30
+ONNX_SUFFIX = ".onnx"
+
+
+class ModelFiles:
+    """Loads model files that no registry has vouched for."""
+
+    def __init__(self, sandbox: Sandbox, *, trust: Trust) -> None:
+        self._sandbox = sandbox
+        self._trust = trust
+
+    def load(self, path: Path) -> tuple[Any, tuple[str, ...]]:
+        """Return the model in a file, and the features that it knows it was trained with.
+
+        Raises ArtefactRefused, PickleRefused or FormatRefused.
+        """
+        from tickserve_registry.formats.frameworks import feature_names, load_native
+        from tickserve_registry.formats.sniffing import kind_of
+
+        data = read_model_file(path)
+        framework, native_class = kind_of(data, source=str(path))
+        self._try(data, framework, native_class, path=path)
+        if framework == "onnx":
+            return data, ()
+        model = load_native(data, framework=framework, native_class=native_class, trust=self._trust)
+        return model, feature_names(model)
+
+    def try_onnx(self, model: Any) -> None:
+        """Let a child process load a ready ONNX model, given as bytes or a path, first."""
+        if isinstance(model, str | os.PathLike) and str(model).endswith(ONNX_SUFFIX):
+            self._try(read_model_file(Path(model)), "onnx", "ModelProto", path=Path(model))
+        elif isinstance(model, bytes | bytearray):
+            self._try(bytes(model), "onnx", "ModelProto", path=Path("the given ONNX bytes"))
+
+    def _try(self, data: bytes, framework: str, native_class: str, *, path: Path) -> None:
+        request = Request(framework=framework, native_class=native_class, trust=self._trust)
+        self._sandbox.prove(data, request, path=path)
+
+
+def read_model_file(path: Path) -> bytes:
+    """Return a model file's bytes; raise ArtefactRefused for no plain file, or a huge one."""
+    try:
+        if not path.is_file():
+            problem = "is no file" if path.exists() else "there is no such file"
+            raise ArtefactRefused(path=path, problem=problem)
+        if path.stat().st_size > LARGEST_BYTES:
+            raise ArtefactRefused(path=path, problem=f"is larger than {LARGEST_BYTES} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtefactRefused(path=path, problem=error.strerror or str(error)) from error
