@@ -27,6 +27,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
+
+class Unmet(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule of the promotion policy that a build does not meet: what is asked, what it shows."""
+
+    rule: str
+    asked: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.asked} is asked, found {self.found}"
+
 
 class RegistryError(Exception):
     """Base of everything that the registry raises on purpose."""
@@ -88,7 +101,7 @@ class TransitionRefused(RegistryError):
 class PromotionRefused(TransitionRefused):
     """A promotion that the policy does not allow; `unmet` holds each rule with its figure."""
 
-    def __init__(self, *, build: str, origin: str, unmet: Sequence[object]) -> None:
+    def __init__(self, *, build: str, origin: str, unmet: Sequence[Unmet]) -> None:
         rules = "; ".join(map(str, unmet))
         reason = f"the promotion policy is not met: {rules}; overrule it with force and a reason"
         super().__init__(build=build, origin=origin, target="production", reason=reason)

@@ -24,7 +24,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     at: str
     who: str
-    transaction: str
+    transaction: str = ""
     action: str
     build: str
     origin: str | None = msgspec.field(default=None, name="from")

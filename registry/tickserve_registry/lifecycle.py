@@ -18,10 +18,11 @@ from tickserve_registry.errors import (
     NothingToRestore,
     PromotionRefused,
     TransitionRefused,
+    Unmet,
 )
 from tickserve_registry.history import read_history
 from tickserve_registry.layout import Environment, Layout
-from tickserve_registry.policy import PromotionPolicy, Unmet, read_policy, unmet_rules
+from tickserve_registry.policy import PromotionPolicy, read_policy, unmet_rules
 from tickserve_registry.reader import BuildReader
 from tickserve_registry.store import write_atomic
 from tickserve_registry.succession import ROLLBACK, champion_and_predecessor, succession

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from tickserve_registry.errors import PolicyUnreadable
+from tickserve_registry.errors import PolicyUnreadable, Unmet
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -32,17 +32,6 @@ class PromotionPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     better_than_champion_by: float | None = None
     required_metadata: tuple[str, ...] = ()
     require_golden_rows: bool = False
-
-
-class Unmet(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule that a build does not meet: what was asked, and what the build shows."""
-
-    rule: str
-    asked: str
-    found: str
-
-    def __str__(self) -> str:
-        return f"{self.rule}: {self.asked} is asked, found {self.found}"
 
 
 OFF = PromotionPolicy(enabled=False)

@@ -39,6 +39,13 @@ class LedgerSettings(Section, frozen=True, kw_only=True):
     url: str = ""
 
 
+class RegistrySettings(Section, frozen=True, kw_only=True):
+    """What may be loaded although it can run code."""
+
+    allow_pickle: bool = False
+    trusted_types: tuple[str, ...] = ()
+
+
 class ServingSettings(Section, frozen=True, kw_only=True):
     """The serving process: reload timing and limits."""
 
@@ -77,6 +84,7 @@ class Settings(Section, frozen=True, kw_only=True):
     storage: str = "./model_storage"
     endpoints: Endpoints = Endpoints()
     ledger: LedgerSettings = LedgerSettings()
+    registry: RegistrySettings = RegistrySettings()
     serving: ServingSettings = ServingSettings()
     recorder: RecorderSettings = RecorderSettings()
     logging: LoggingSettings = LoggingSettings()

@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 import typer
 
 from tickserve_registry.errors import RegistryError
-from tickserve_server.cli import evaluation, process, service, storage
+from tickserve_server.cli import evaluation, lifecycle, listing, process, repair, service
 from tickserve_server.cli.output import fail
 from tickserve_server.errors import DaemonError
 from tickserve_server.launcher import MISSING_EXTRA
@@ -18,15 +18,19 @@ PLUGINS = "tickserve.commands"
 
 app = typer.Typer(
     name="tickserve",
-    help="Where trained trading models go live: registry, prediction daemon, live performance.",
+    help="Where trained trading models go live: registry, prediction daemon, live performance.\n\n"
+    "Exit codes: 0 done, 1 refused or wrong, 2 wrong usage or an extra is missing, "
+    "3 the promotion policy is not met.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 service.add_to(app)
-storage.add_to(app)
+listing.add_to(app)
+lifecycle.add_to(app)
 evaluation.add_to(app)
+repair.add_to(app)
 process.add_to(app)
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from tickserve_server.cli.output import JsonFlag, console, print_json
-from tickserve_server.cli.storage import MODEL, STORAGE, open_registry
+from tickserve_server.cli.registry import MODEL, STORAGE, open_registry
 
 BARS = typer.Option("eurusd_1h", "--bars", help="Name of bars, or a .csv or .parquet file.")
 SPREAD = typer.Option(None, "--spread", help="Spread in price units (EURUSD: 0.00006).")

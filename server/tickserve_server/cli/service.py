@@ -23,11 +23,11 @@ from tickserve_server.runtime import Runtime
 from tickserve_server.settings import Settings, load_settings
 
 CONFIG = typer.Option(None, "--config", help="TOML file; every setting has a default.")
-STORAGE = typer.Option(None, "--storage", help="Storage root. [default: ./model_storage]")
-PREDICT = typer.Option(None, "--predict", help="Endpoint. [default: tcp://127.0.0.1:5555]")
-FEEDBACK = typer.Option(None, "--feedback", help="Endpoint. [default: tcp://127.0.0.1:5556]")
-EVENTS = typer.Option(None, "--events", help="Endpoint. [default: tcp://127.0.0.1:5557]")
-LEDGER = typer.Option(None, "--ledger", help="Database URL. [default: SQLite in the storage root]")
+STORAGE = typer.Option(None, "--storage", help=r"Storage root. \[default: ./model_storage]")
+PREDICT = typer.Option(None, "--predict", help=r"Endpoint. \[default: tcp://127.0.0.1:5555]")
+FEEDBACK = typer.Option(None, "--feedback", help=r"Endpoint. \[default: tcp://127.0.0.1:5556]")
+EVENTS = typer.Option(None, "--events", help=r"Endpoint. \[default: tcp://127.0.0.1:5557]")
+LEDGER = typer.Option(None, "--ledger", help=r"Database. \[default: SQLite in the storage]")
 TIMEOUT = typer.Option(2.0, "--timeout", help="Seconds to wait for the answer.")
 
 

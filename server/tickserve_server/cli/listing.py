@@ -1,0 +1,227 @@
+"""Commands that show the registry: models, show, compare, history, next-version."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+import typer
+from rich import box
+from rich.table import Column, Table
+
+from tickserve_registry.listing import FIGURES, PHASES
+from tickserve_server.cli.output import JsonFlag, console, print_json
+from tickserve_server.cli.registry import (
+    FAMILY,
+    MODEL,
+    STORAGE,
+    complete_environments,
+    complete_models,
+    open_registry,
+)
+
+ENVIRONMENT = typer.Option(
+    None,
+    "--environment",
+    help="Only staging, production or archive.",
+    autocompletion=complete_environments,
+)
+MARKET = typer.Option(None, "--market", help="Only this market.")
+STATUS = typer.Option(None, "--status", help="Only this status.")
+MODELS = typer.Argument(
+    None,
+    help=r"Families, model_ids or builds. \[default: all in production]",
+    autocompletion=complete_models,
+    show_default=False,
+)
+SOME_MODEL = typer.Argument(
+    None, help="Only this family, model_id or build.", autocompletion=complete_models
+)
+LIMIT = typer.Option(50, "--limit", min=1, help="Latest changes, at most.")
+
+NONE = "–"
+ROWS = {**dict.fromkeys(FIGURES, 2), "n_trades": 0, "net_pnl": 2}
+"""Figures and the digits they are shown with."""
+
+HEADINGS = ("Sharpe", "max dd", "win", "pf")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command(epilog="Example: tickserve models --environment production --json")(models)
+    app.command(epilog="Example: tickserve show eurusd_1h_xgb_trend_v1")(show)
+    app.command(
+        epilog="Example: tickserve compare eurusd_1h_xgb_trend  (all its versions)",
+    )(compare)
+    app.command(epilog="Example: tickserve history eurusd_1h_xgb_trend --limit 10")(history)
+    app.command("next-version", epilog="Example: tickserve next-version eurusd_1h_xgb_trend")(
+        next_version
+    )
+
+
+def models(
+    storage: str | None = STORAGE,
+    environment: str | None = ENVIRONMENT,
+    market: str | None = MARKET,
+    status: str | None = STATUS,
+    as_json: bool = JsonFlag,
+) -> None:
+    """List the builds in the registry, with their validation beside their live Sharpe ratio."""
+    registry = open_registry(storage)
+    frame = registry.list_models(environment=environment, market=market, status=status)
+    rows = _records(frame)
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        console().print(f"no models in {registry.storage_root}", highlight=False)
+        return
+    table = _table("environment", "framework", "valid.", "live", first="build")
+    for row in rows:
+        table.add_row(
+            row["build"],
+            row["environment"],
+            row["framework"],
+            _number(row["validation_sharpe_ratio"]),
+            _number(row["live_sharpe_ratio"]),
+        )
+    console().print(table)
+    for row in rows:
+        if row["problem"]:
+            console().print(f"[red]unreadable[/red] {row['build']}: {row['problem']}")
+
+
+def show(model: str = MODEL, storage: str | None = STORAGE, as_json: bool = JsonFlag) -> None:
+    """Show one model; with --json its metadata, whole."""
+    metadata = open_registry(storage).metadata(model)
+    document = metadata.document
+    if as_json:
+        print_json(document)
+        return
+    out = console()
+    for name, value in _described(document).items():
+        out.print(f"{name:14} {value}", highlight=False, markup=False)
+    table = _table(*PHASES, first="performance")
+    blocks = [(document.get("performance") or {}).get(phase) or {} for phase in PHASES]
+    for figure, digits in ROWS.items():
+        shown = (_number(block.get(figure), digits=digits) for block in blocks)
+        table.add_row(figure.removeprefix("n_").replace("_", " "), *shown)
+    out.print(table)
+
+
+def compare(
+    models: list[str] | None = MODELS, storage: str | None = STORAGE, as_json: bool = JsonFlag
+) -> None:
+    """Compare versions and strategies: backtest, validation, live, and what was lost between."""
+    frame = open_registry(storage).compare(models or ())
+    rows = _records(frame.reset_index())
+    if as_json:
+        print_json(rows)
+        return
+    table = _table(*HEADINGS, "trades", "decay", first="build")
+    for row in rows:
+        table.add_row(row["build"])
+        for phase in PHASES:
+            table.add_row(
+                f"  {phase}",
+                *(_number(row[f"{phase}_{figure}"]) for figure in FIGURES),
+                _number(row[f"{phase}_n_trades"], digits=0),
+                _share(row.get(f"{phase}_sharpe_decay")),
+            )
+    console().print(table if rows else "nothing is in production; name what to compare")
+    for row in rows:
+        if not row["comparable"] and row["live_n_trades"] is not None:
+            reasons = "; ".join(row["not_comparable_reasons"])
+            console().print(f"{row['build']}: not comparable, {reasons}", highlight=False)
+
+
+def history(
+    model: str | None = SOME_MODEL,
+    storage: str | None = STORAGE,
+    limit: int = LIMIT,
+    as_json: bool = JsonFlag,
+) -> None:
+    """Show the audit trail: who did what to which build, when and why."""
+    changes = open_registry(storage).history(model)[-limit:]
+    if as_json:
+        print_json([msgspec.to_builtins(change) for change in changes])
+        return
+    table = _table(
+        "what", Column("build", no_wrap=True), "who and why", first="when, UTC", right=False
+    )
+    for change in changes:
+        rules = [f"overruled {rule}" for rule in change.overruled]
+        why = "; ".join(filter(None, [change.who, change.reason, *rules]))
+        when = change.at.replace("T", " ")[: len("2025-03-25 14:30")]
+        table.add_row(when, change.action, change.build, why)
+    console().print(table)
+
+
+def next_version(
+    family: str = FAMILY, storage: str | None = STORAGE, as_json: bool = JsonFlag
+) -> None:
+    """Print the model_id under which to save the family's next version."""
+    found = open_registry(storage).next_version(family)
+    if as_json:
+        print_json({"model_id": found})
+        return
+    console().print(found, highlight=False)
+
+
+def _described(document: dict[str, Any]) -> dict[str, str]:
+    serving, output = document["serving"], document.get("output") or {}
+    parity = serving["parity"]
+    error = parity["max_abs_error"]
+    proof = NONE if error is None else f"error {error:.1e} over {parity['probes']} probes"
+    period = document.get("training_period") or {}
+    shown = {
+        "build": document["build"],
+        "environment": document["environment"],
+        "created": document["created_at"],
+        "framework": f"{document['framework']} {document.get('framework_version', '')}",
+        "served by": f"{serving['engine']} ({serving.get('reason') or proof})",
+        "digest": serving["digest"][:16],
+        "features": ", ".join(document["features"]),
+        "thresholds": _thresholds(output),
+        "trained on": f"{period.get('start')} … {period.get('end')}" if period else NONE,
+        "notes": document.get("notes") or NONE,
+    }
+    return {name: str(value) for name, value in shown.items()}
+
+
+def _thresholds(output: dict[str, Any]) -> str:
+    above, below = output.get("long_above"), output.get("short_below")
+    if (above, below) == (None, None):
+        return NONE
+    return f"long above {above}, short below {below}"
+
+
+def _table(*headings: str | Column, first: str, right: bool = True) -> Table:
+    justify: Any = "right" if right else "left"
+    columns = [
+        each if isinstance(each, Column) else Column(each, justify=justify) for each in headings
+    ]
+    table = Table(Column(first, no_wrap=True), *columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    table.padding = (0, 1, 0, 0)
+    return table
+
+
+def _records(frame: Any) -> list[dict[str, Any]]:
+    """Return a frame's rows with None for what is missing."""
+    return [
+        {name: None if _missing(value) else value for name, value in row.items()}
+        for row in frame.to_dict("records")
+    ]
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _number(value: Any, *, digits: int = 2) -> str:
+    return f"{value:,.{digits}f}" if isinstance(value, int | float) else NONE
+
+
+def _share(value: Any) -> str:
+    return f"{value:.0%}" if isinstance(value, int | float) else NONE
