@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -18,9 +18,8 @@ from tickserve_registry.performance import (
     figures,
 )
 from tickserve_registry.predictor import served_predictor
-from tickserve_registry.replay import Replay, Replayed, ReplayRequest
+from tickserve_registry.replay import Predict, Replay, Replayed, ReplayRequest
 from tickserve_registry.span import Moment, unseen_span
-from tickserve_registry.trust import UNTRUSTING, Trust
 
 if TYPE_CHECKING:
     from tickserve_registry.model_registry import ServingModel
@@ -41,9 +40,11 @@ def evaluate(
     end: Moment | None = None,
     calendar: Calendar | None = None,
     starting_equity: float = STARTING_EQUITY,
-    trust: Trust = UNTRUSTING,
+    native: Callable[[ServingModel], Predict],
 ) -> dict[str, Any]:
     """Return the block for `performance.validation` of a model; nothing is written.
+
+    `native` gives the predictions of a model that was not compiled.
 
     Raises EvaluationRefused, ArtefactRefused, or what the replay raises for its bars.
     """
@@ -55,7 +56,7 @@ def evaluate(
     begin, finish = span.milliseconds()
     request = ReplayRequest(
         metadata=metadata,
-        predict=served_predictor(model, trust=trust),
+        predict=served_predictor(model, native=native),
         bars=bars,
         start=begin,
         end=finish,

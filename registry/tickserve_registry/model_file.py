@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tickserve_registry.errors import ArtefactRefused
+from tickserve_registry.metadata import Metadata
 from tickserve_registry.sandbox import Request, Sandbox
 from tickserve_registry.trust import Trust
 
@@ -36,6 +37,26 @@ class ModelFiles:
             return data, ()
         model = load_native(data, framework=framework, native_class=native_class, trust=self._trust)
         return model, feature_names(model)
+
+    def load_proven(self, data: bytes, metadata: Metadata, *, path: Path) -> Any:
+        """Return a stored model's own object, once a child process has reproduced its golden rows.
+
+        The digest of `data` has been checked. Raises ArtefactRefused, PickleRefused or
+        FormatRefused.
+        """
+        from tickserve_registry.formats.frameworks import load_native
+
+        native_class = str(metadata.document.get("native_class"))
+        request = Request(
+            framework=metadata.framework,
+            native_class=native_class,
+            golden=metadata.golden,
+            trust=self._trust,
+        )
+        self._sandbox.prove(data, request, path=path)
+        return load_native(
+            data, framework=metadata.framework, native_class=native_class, trust=self._trust
+        )
 
     def try_onnx(self, model: Any) -> None:
         """Let a child process load a ready ONNX model, given as bytes or a path, first."""

@@ -27,7 +27,7 @@ from tickserve_registry.performance import Calendar
 from tickserve_registry.policy import PromotionPolicy
 from tickserve_registry.reader import BuildReader
 from tickserve_registry.repair import Repair, Report
-from tickserve_registry.sandbox import Request, Sandbox
+from tickserve_registry.sandbox import Sandbox
 from tickserve_registry.span import Moment
 from tickserve_registry.store import make_folder
 from tickserve_registry.transaction import Transactions
@@ -36,6 +36,7 @@ from tickserve_registry.trust import Trust
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tickserve_registry.formats.native import Predict
     from tickserve_registry.intake import Imported
     from tickserve_registry.listing import Listing
     from tickserve_registry.replay import Replay
@@ -142,21 +143,10 @@ class ModelRegistry:
         A file that this process has not made is first loaded by a child process, which crashes in
         its stead. Raises ModelNotFound, ArtefactRefused or FormatRefused.
         """
-        from tickserve_registry.formats.frameworks import load_native
-
         entry = self.find(model_id, version=version, environment=environment)
         metadata, data = self._reader.with_artefact(entry.build, served=False)
-        native_class = str(metadata.document.get("native_class"))
-        request = Request(
-            framework=metadata.framework,
-            native_class=native_class,
-            golden=metadata.golden,
-            trust=self._trust,
-        )
-        self._sandbox.prove(data, request, path=self._layout.root / entry.file_path)
-        model = load_native(
-            data, framework=metadata.framework, native_class=native_class, trust=self._trust
-        )
+        path = self._layout.root / entry.file_path
+        model = self._files.load_proven(data, metadata, path=path)
         return model, metadata.document
 
     def list_models(
@@ -271,7 +261,7 @@ class ModelRegistry:
             end=end,
             calendar=calendar,
             starting_equity=starting_equity,
-            trust=self._trust,
+            native=self.native_predict,
         )
         self._lifecycle.describe(entry.build, "validation", block)
         return block
@@ -317,6 +307,18 @@ class ModelRegistry:
             path = self._reader.metadata_path(entry.build)
             raise ArtefactRefused(path=path, problem=problem)
         return ServingModel(entry=entry, metadata=metadata, artefact=artefact)
+
+    def native_predict(self, model: ServingModel) -> Predict:
+        """Return the predictions of the framework of a model that was not compiled.
+
+        A child process has loaded its file first. Raises ArtefactRefused, PickleRefused or
+        FormatRefused, also when the framework is not installed.
+        """
+        from tickserve_registry.formats.frameworks import native_predictor
+
+        path = self._layout.root / model.entry.file_path
+        loaded = self._files.load_proven(model.artefact, model.metadata, path=path)
+        return native_predictor(loaded, framework=model.metadata.framework)
 
     def history(self, name: str | None = None) -> list[Change]:
         """Return the audit trail, oldest first; of one family, model_id or build, if named."""

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tickserve_registry.errors import ArtefactRefused
-from tickserve_registry.formats.frameworks import load_native, native_predictor
 from tickserve_registry.formats.ready_onnx import predictor_of
 from tickserve_registry.metadata import Metadata
 from tickserve_registry.replay import Predict
-from tickserve_registry.trust import UNTRUSTING, Trust
 
 if TYPE_CHECKING:
     from tickserve_registry.model_registry import ServingModel
 
 
-def served_predictor(model: ServingModel, *, trust: Trust = UNTRUSTING) -> Predict:
+def served_predictor(model: ServingModel, *, native: Callable[[ServingModel], Predict]) -> Predict:
     """Return the predictions that the daemon will give, once the golden rows prove them.
 
     Raises ArtefactRefused when a golden row is not reproduced.
@@ -27,11 +26,7 @@ def served_predictor(model: ServingModel, *, trust: Trust = UNTRUSTING) -> Predi
     if metadata.serving.engine == "onnxruntime":
         predict = predictor_of(model.artefact)
     else:
-        native_class = str(metadata.document.get("native_class"))
-        loaded = load_native(
-            model.artefact, framework=metadata.framework, native_class=native_class, trust=trust
-        )
-        predict = native_predictor(loaded, framework=metadata.framework)
+        predict = native(model)
     _prove(predict, metadata, path=Path(model.entry.file_path))
     return predict
 

@@ -1,8 +1,10 @@
-"""ONNX Runtime behind preallocated buffers: one row without allocation, batches as arrays."""
+"""Engines behind one preallocated row: ONNX Runtime, or a model's own framework."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,8 @@ Array = npt.NDArray[np.float32]
 INPUT = "input"
 OUTPUT = "output"
 ERRORS_ONLY = 3
+
+Predict = Callable[[Array], npt.NDArray[Any]]
 
 
 class Engine:
@@ -64,6 +68,33 @@ class Engine:
         ):
             bind(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
         return binding
+
+
+class NativeEngine:
+    """A model that could not be compiled, run by its own framework; slower, and exact."""
+
+    def __init__(self, predict: Predict, *, row_shape: tuple[int, ...]) -> None:
+        self._predict = predict
+        self.row: Array = np.zeros((1, *row_shape), dtype=np.float32)
+        self.row_bytes = self.row.data.cast("B")
+        self.outputs = int(self.run(self.row).shape[1])
+        self._answer: Array = np.zeros((1, self.outputs), dtype=np.float32)
+
+    def run_row(self) -> float | list[float]:
+        """Run the row in `row_bytes`; a number for one output, else a list."""
+        self._answer[...] = self._predict(self.row)
+        if self.outputs == 1:
+            return self._answer.item()
+        answer: list[float] = self._answer[0].tolist()
+        return answer
+
+    def run(self, batch: Array) -> Array:
+        """Run inputs [rows, …] and return outputs [rows, outputs]."""
+        return np.asarray(self._predict(batch), dtype=np.float32).reshape(len(batch), -1)
+
+    def answer_bytes(self) -> bytes:
+        """The outputs of the last run_row, float32 little-endian."""
+        return self._answer.tobytes()
 
 
 def is_finite(output: float | list[float]) -> bool:

@@ -126,7 +126,8 @@ class Loader:
     def _load(self, entry: Entry) -> LiveModel | None:
         try:
             source = self._registry.serving_model(entry)
-            model = LiveModel(source, max_rows=self._settings.max_rows)
+            native = self._registry.native_predict
+            model = LiveModel(source, max_rows=self._settings.max_rows, native=native)
         except Exception as error:  # noqa: BLE001 - no artefact, whatever it does, may stop the loop
             self._failures[entry.build] = Failure(
                 str(error),

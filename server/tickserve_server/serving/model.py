@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from tickserve_client.messages import Action, ModelCard
 from tickserve_registry.catalog import Entry
 from tickserve_registry.model_registry import ServingModel
 from tickserve_server.serving.contract import Array, InputContract
-from tickserve_server.serving.engine import Engine
+from tickserve_server.serving.engine import Engine, NativeEngine, Predict
 from tickserve_server.serving.latency import LatencyHistogram
 
 DIGEST_SHOWN = 16
@@ -32,22 +33,16 @@ class GoldenRowsFailed(Exception):
         self.tolerance = tolerance
 
 
-class EngineUnavailable(Exception):
-    """The build asks for an engine that this process does not run."""
-
-    def __init__(self, *, build: str, engine: str) -> None:
-        super().__init__(f"{build} asks for the engine {engine!r}; this process runs onnxruntime")
-        self.build = build
-        self.engine = engine
-
-
 class LiveModel:
-    """A build in memory. Construction runs the golden rows; a failure raises and it never is."""
+    """A build in memory. Construction runs the golden rows; a failure raises and it never is.
 
-    def __init__(self, source: ServingModel, *, max_rows: int) -> None:
+    `native` gives the predictions of a model's own framework, for one that was not compiled.
+    """
+
+    def __init__(
+        self, source: ServingModel, *, max_rows: int, native: Callable[[ServingModel], Predict]
+    ) -> None:
         metadata = source.metadata
-        if metadata.serving.engine != "onnxruntime":
-            raise EngineUnavailable(build=source.entry.build, engine=metadata.serving.engine)
         self.entry: Entry = source.entry
         self.build = source.entry.build
         self.model_id = source.entry.model_id
@@ -60,7 +55,12 @@ class LiveModel:
             nullable=_nullable(metadata.input.allow_nan, metadata.features),
             max_rows=max_rows,
         )
-        self.engine = Engine(source.artefact, row_shape=self.contract.row_shape)
+        shape = self.contract.row_shape
+        self.engine: Engine | NativeEngine = (
+            Engine(source.artefact, row_shape=shape)
+            if metadata.serving.engine == "onnxruntime"
+            else NativeEngine(native(source), row_shape=shape)
+        )
         declared = (self.output.long_above, self.output.short_below) != (None, None)
         self._acts = declared and self.engine.outputs == 1
         self.loaded_at = time.time()

@@ -51,7 +51,11 @@ class ServingProcess:
             max_message_bytes=settings.serving.max_message_bytes,
         )
         self._loader = Loader(
-            ModelRegistry(str(settings.storage_root)),
+            ModelRegistry(
+                str(settings.storage_root),
+                allow_pickle=settings.registry.allow_pickle,
+                trusted_types=settings.registry.trusted_types,
+            ),
             settings.serving,
             publish=self._publish,
             announce=lambda topic, body: self._announcements.put((topic, body)),
