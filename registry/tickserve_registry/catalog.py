@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tickserve_registry.errors import CatalogUnreadable
 from tickserve_registry.layout import METADATA, Environment, Layout
 from tickserve_registry.metadata import Metadata
 from tickserve_registry.naming import parse_build
-from tickserve_registry.store import Fingerprint, fingerprint_of, write_atomic
+from tickserve_registry.store import Fingerprint, fingerprint_of, read_plain, write_atomic
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -38,6 +39,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 HEAD_BYTES = 64
+LARGEST_BYTES = 1 << 30
 
 Key = tuple[Fingerprint | None, bytes]
 
@@ -81,7 +83,8 @@ class CatalogFile:
 
     def _key(self) -> Key | None:
         try:
-            with self.path.open("rb", buffering=0) as file:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb", buffering=0) as file:
                 return fingerprint_of(self.path), file.read(HEAD_BYTES) or b""
         except FileNotFoundError:
             self._require_folder()
@@ -122,7 +125,7 @@ def entry_of(metadata: Metadata, layout: Layout) -> Entry:
 
 def _decode(path: Path) -> Catalog:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Catalog)
+        return msgspec.json.decode(read_plain(path, largest=LARGEST_BYTES), type=Catalog)
     except OSError as error:
         raise CatalogUnreadable(path=path, problem=error.strerror or str(error)) from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -12,9 +12,11 @@ from typing import Any
 import msgspec
 
 from tickserve_registry.errors import MetadataRefused
+from tickserve_registry.store import read_plain
 
 LARGEST_BYTES = 16 * 1024 * 1024
 DEEPEST = 64
+LARGEST_INTEGER = 2**63 - 1
 
 
 def read_document(data: bytes, *, source: str) -> dict[str, Any]:
@@ -55,11 +57,7 @@ def read_strictly(path: Path) -> dict[str, Any]:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
-        if size > LARGEST_BYTES:
-            problem = f"takes {size} bytes, the limit is {LARGEST_BYTES}"
-            raise MetadataRefused(source=str(path), field="", problem=problem)
-        return path.read_bytes()
+        return read_plain(path, largest=LARGEST_BYTES)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -103,6 +101,9 @@ def _plain(value: Any, *, source: str, path: str, depth: int) -> Any:
         raise MetadataRefused(source=source, field=path, problem=problem)
     if isinstance(value, float):
         return float(value)  # numpy's float64 is a float, too
+    if isinstance(value, int) and not -LARGEST_INTEGER <= value <= LARGEST_INTEGER:
+        problem = "is an integer of more than 64 bits, which readers of JSON lose; write it as text"
+        raise MetadataRefused(source=source, field=path, problem=problem)
     if value is None or isinstance(value, str | bool | int):
         return value
     inner = partial(_plain, source=source, depth=depth + 1)
@@ -124,6 +125,9 @@ def _key(key: object, *, source: str, path: str) -> str:
 
 
 def _converted(value: Any, *, source: str, path: str) -> Any:
+    if getattr(value, "isoformat", None) is not None and value != value:  # noqa: PLR0124 - no time
+        problem = "is no time; use null"
+        raise MetadataRefused(source=source, field=path, problem=problem)
     for method in ("tolist", "isoformat"):
         convert = getattr(value, method, None)
         if callable(convert):

@@ -8,10 +8,11 @@ from typing import Any
 
 from tickserve_registry.errors import ArtefactRefused
 from tickserve_registry.metadata import Metadata
+from tickserve_registry.reader import LARGEST_BYTES
 from tickserve_registry.sandbox import Request, Sandbox
+from tickserve_registry.store import read_plain
 from tickserve_registry.trust import Trust
 
-LARGEST_BYTES = 4 << 30
 ONNX_SUFFIX = ".onnx"
 
 
@@ -73,11 +74,6 @@ class ModelFiles:
 def read_model_file(path: Path) -> bytes:
     """Return a model file's bytes; raise ArtefactRefused for no plain file, or a huge one."""
     try:
-        if not path.is_file():
-            problem = "is no file" if path.exists() else "there is no such file"
-            raise ArtefactRefused(path=path, problem=problem)
-        if path.stat().st_size > LARGEST_BYTES:
-            raise ArtefactRefused(path=path, problem=f"is larger than {LARGEST_BYTES} bytes")
-        return path.read_bytes()
+        return read_plain(path, largest=LARGEST_BYTES)
     except OSError as error:
         raise ArtefactRefused(path=path, problem=error.strerror or str(error)) from error

@@ -11,6 +11,9 @@ from tickserve_registry.document import read_file
 from tickserve_registry.errors import ArtefactRefused, MetadataRefused, ModelNotFound
 from tickserve_registry.layout import ARTEFACT, COMPILED, ENVIRONMENTS, METADATA, Layout
 from tickserve_registry.metadata import Metadata, view
+from tickserve_registry.store import read_plain
+
+LARGEST_BYTES = 4 << 30
 
 MOVES_OUTRUN = 20
 """How often a reader starts again when a build is moved under it."""
@@ -73,7 +76,7 @@ class BuildReader:
         environment: Any = metadata.environment
         path = self._layout.require_plain(self._layout.file(metadata.build, environment, suffix))
         try:
-            data = path.read_bytes()
+            data = read_plain(path, largest=LARGEST_BYTES)
         except OSError as error:
             raise ArtefactRefused(path=path, problem=error.strerror or str(error)) from error
         found = sha256(data)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
+import stat
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -35,6 +37,22 @@ def make_folder(path: Path) -> None:
             folder.mkdir()
             folder.chmod(FOLDER_MODE)
             sync_folder(folder.parent)
+
+
+def read_plain(path: Path, *, largest: int) -> bytes:
+    """Return a plain file's bytes; a pipe never makes the reader wait.
+
+    Raises FileNotFoundError, or OSError saying that it is no plain file or too large.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "is no plain file")
+        if found.st_size > largest:
+            problem = f"takes {found.st_size} bytes, the limit is {largest}"
+            raise OSError(errno.EFBIG, problem)
+        return file.read()
 
 
 def write_atomic(path: Path, data: bytes, *, sync: bool = True) -> None:

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tickserve_registry.errors import NameRefused
+from tickserve_registry.errors import ModelNotFound, NameRefused
 from tickserve_registry.layout import ENVIRONMENTS, METADATA, Layout
-from tickserve_registry.naming import GRAMMAR, ModelName, parse_build, parse_model_id
+from tickserve_registry.model_registry import ModelRegistry
+from tickserve_registry.naming import GRAMMAR, ModelName, parse_build, parse_family, parse_model_id
 
-word = st.from_regex(r"[a-z0-9]{1,8}", fullmatch=True)
+word = st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=1, max_size=8)
 names = st.builds(
     lambda market, timeframe, kind, strategy, version: ModelName.of(
         market=market,
@@ -22,7 +23,7 @@ names = st.builds(
         version=version,
     ),
     word,
-    st.from_regex(r"[1-9][0-9]{0,2}(s|m|h|d|w|mo)", fullmatch=True),
+    st.builds("{}{}".format, st.integers(1, 999), st.sampled_from(["s", "m", "h", "d", "w", "mo"])),
     word,
     st.lists(word, min_size=1, max_size=4),
     st.integers(1, 10_000),
@@ -30,7 +31,7 @@ names = st.builds(
 dates = st.dates().map(lambda date: date.strftime("%Y%m%d").zfill(8))
 
 
-@settings(max_examples=2_000, deadline=None)
+@settings(max_examples=10_000, deadline=None)
 @given(names, dates)
 def test_round_trip(name: ModelName, date: str) -> None:
     """A name that is written reads back as family, version and date."""
@@ -38,7 +39,7 @@ def test_round_trip(name: ModelName, date: str) -> None:
     assert (found.family, found.version, found_date) == (name.family, name.version, date)
 
 
-@settings(max_examples=2_000, deadline=None)
+@settings(max_examples=10_000, deadline=None)
 @given(st.text(max_size=40) | st.from_regex(r"[a-z0-9_./\\\x00-]{1,60}", fullmatch=True))
 def test_no_accepted_name_leaves_the_root(text: str) -> None:
     """Whatever is accepted lies below the root; everything else is refused."""
@@ -65,6 +66,19 @@ def test_no_accepted_name_leaves_the_root(text: str) -> None:
         "eurusd_0h_xgb_trend_v1",
         "еurusd_1h_xgb_trend_v1",  # noqa: RUF001 - the first letter is Cyrillic on purpose
         "eurusd_1h_xgb_" + "a" * 300 + "_v1",
+        "eurusd_1h_xgb_trend_v1/../../x",
+        "eurusd\\1h_xgb_trend_v1",
+        "eurusd_1h_xgb_trend_v¹",
+        "eurusd_1h_xgb_trend_v\u0661",
+        "\uff45urusd_1h_xgb_trend_v1",
+        "eurusd_1\u200bh_xgb_trend_v1",
+        "EURUSD_1h_xgb_trend_v1\u0130",
+        "eurusd_1h_xgb__trend_v1",
+        " eurusd_1h_xgb_trend_v1",
+        "con_1h_xgb_trend_v1.",
+        "",
+        "..",
+        "v" * 1_000_000,
     ],
 )
 def test_hostile_names_are_refused_showing_the_grammar(name: str) -> None:
@@ -80,6 +94,32 @@ def test_a_pair_and_upper_case_are_normalised() -> None:
     assert ModelName.of(market="EUR/USD", **parts).model_id == "eurusd_1h_xgb_trend_v2"
     with pytest.raises(NameRefused):
         ModelName.of(market="EUR//USD", **parts)
+
+
+def test_a_family_is_read_from_any_name_of_it() -> None:
+    """A family, a model_id or a build name the same family; what is none shows the grammar."""
+    for text in ("trend", "trend_v3", "trend_v3_20250325", "TREND_V3"):
+        assert parse_family(f"eurusd_1h_xgb_{text}").family == "eurusd_1h_xgb_trend"
+    for text in ("", "eurusd", "eurusd_1h_xgb_", "../eurusd_1h_xgb_trend"):
+        with pytest.raises(NameRefused, match="lower-case ASCII"):
+            parse_family(text)
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a\x00b", "x" * 300, "еurusd"])  # noqa: RUF001 - Cyrillic
+def test_hostile_parts_are_refused(registry: ModelRegistry, name: str) -> None:
+    """No part of a name, and no name to find, promote or import, leads anywhere else."""
+    parts = {"market": "eurusd", "timeframe": "1h", "model_type": "xgb", "strategy": "trend"}
+    for part in parts:
+        with pytest.raises(NameRefused):
+            ModelName.of(version=1, **(parts | {part: name}))
+        with pytest.raises(NameRefused):
+            registry.save_model(b"", parts | {part: name, "features": ["a"]})
+    for model_id in (name, f"{name}_1h_xgb_trend_v1", f"eurusd_1h_xgb_{name}_v1"):
+        with pytest.raises(NameRefused):
+            registry.save_model(b"", {"model_id": model_id, "features": ["a"]})
+        with pytest.raises(ModelNotFound):
+            registry.promote_model(model_id)
+    assert registry.verify()
 
 
 def test_a_date_must_be_real() -> None:
