@@ -87,8 +87,10 @@ def _trade(
 ) -> tuple[ModelRegistry, Change]:
     history = eurusd_hours()
     view.step(f"training on {history.date(0)} … {history.date(LIVE.start - 1)}, EURUSD hours")
-    registry = save_models(folder, history)
+    registry, overruled = save_models(folder, history)
     view.step("in production: trend v1 (XGBoost) and breakout v1 (LSTM); trend v2 waits in staging")
+    for rule in overruled:
+        view.step(f"breakout v1 by force only, against the policy's {rule}")
     daemon.start()
     predict = daemon.endpoints["predict"]
     view.step(f"the daemon answers at {predict}")

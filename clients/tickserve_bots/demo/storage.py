@@ -18,6 +18,17 @@ from tickserve_bots.training import (
 from tickserve_registry.model_registry import ModelRegistry
 
 MARKER = ".tickserve-demo"
+TREND, BREAKOUT = "eurusd_1h_xgb_trend_v1", "eurusd_1h_lstm_breakout_v1"
+
+POLICY = """\
+# What a build must show before it may go to production; see config/promotion.toml.
+enabled = true
+min_validation_trades = 100
+min_validation_sharpe = 0.5
+max_validation_drawdown = 0.15
+required_metadata = ["feature_definitions", "training_period.end"]
+require_golden_rows = true
+"""
 
 
 class ForeignFolder(Exception):
@@ -61,9 +72,20 @@ def prepare(root: Path) -> DemoFolder:
     return DemoFolder(root)
 
 
-def save_models(folder: DemoFolder, bars: Bars) -> ModelRegistry:
-    """Train, save and evaluate the models; trend v1 and the LSTM go live, trend v2 waits."""
+class Saved(NamedTuple):
+    """The demo's registry, and what the promotion policy had against the network."""
+
+    registry: ModelRegistry
+    overruled: tuple[str, ...]
+
+
+def save_models(folder: DemoFolder, bars: Bars) -> Saved:
+    """Train, save and evaluate the models; trend v1 and the LSTM go live, trend v2 waits.
+
+    The promotion policy is on. The LSTM does not meet it, and is promoted by force.
+    """
     registry = ModelRegistry(folder.storage)
+    (folder.storage / "promotion.toml").write_text(POLICY, encoding="utf-8")
     for recipe in (TREND_V1, TREND_V2):
         model, info, sample = train_trend(bars, recipe)
         registry.save_model(model, info, training_sample=sample)
@@ -76,6 +98,6 @@ def save_models(folder: DemoFolder, bars: Bars) -> ModelRegistry:
             start=bars.opens(VALIDATE.start),
             end=bars.opens(VALIDATE.end),
         )
-    registry.promote_model("eurusd_1h_xgb_trend_v1", reason="demo: first champion")
-    registry.promote_model("eurusd_1h_lstm_breakout_v1", reason="demo: first champion")
-    return registry
+    registry.promote_model(TREND, reason="demo: first champion")
+    forced = registry.promote_model(BREAKOUT, force=True, reason="demo: to watch a model lose")
+    return Saved(registry, forced.overruled)
