@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.resources
+import sys
 import tempfile
 import types
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -240,8 +242,9 @@ def saved(registry: ModelRegistry, case: Case, *, version: int = 1) -> Serving:
     return registry.metadata(path.rpartition("/")[2].removesuffix(".model")).serving
 
 
-def main() -> None:
+def main(options: Sequence[str]) -> None:
     """Print the table."""
+    argparse.ArgumentParser(description=__doc__).parse_args(options)
     print(f"{'model':48} {'engine':12} {'max error':>10} {'probes':>7}  reason")
     with tempfile.TemporaryDirectory() as folder:
         registry = ModelRegistry(folder)
@@ -255,4 +258,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +133,11 @@ def measure(root: Path, new: NewBuild, count: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in figures.items()}
 
 
-def main() -> None:
+def main(options: Sequence[str]) -> None:
     """Print a row for each size, in milliseconds, medians."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--largest", type=int, default=SIZES[-1], help="builds, at most")
-    largest = parser.parse_args(sys.argv[2:]).largest
+    largest = parser.parse_args(options).largest
     new = template()
     print(f"registry costs in ms, medians; goals: {GOALS}")
     for count in (size for size in SIZES if size <= largest):
@@ -149,4 +149,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -6,9 +6,8 @@ import argparse
 import contextlib
 import multiprocessing
 import statistics
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import zmq
@@ -92,11 +91,11 @@ def report(name: str, ours: list[int], theirs: list[int]) -> None:
     print("   ".join(cells))
 
 
-def main() -> None:
+def main(options: Sequence[str]) -> None:
     """Measure both codecs on the 5-feature 100-tree model, prediction records on."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--blocks", type=int, default=20, help=f"blocks of {BLOCK} round trips")
-    blocks = parser.parse_args(sys.argv[2:]).blocks
+    blocks = parser.parse_args(options).blocks
     message = request(5)
     ratios = []
     with running() as service, echo_server() as echoed:
