@@ -18,6 +18,7 @@ from tickserve_registry.errors import (
     TransitionRefused,
 )
 from tickserve_registry.history import Change, read_history
+from tickserve_registry.inspection import Inspection, Report
 from tickserve_registry.layout import ENVIRONMENTS, Environment, Layout
 from tickserve_registry.lifecycle import Lifecycle, PromotionRecord
 from tickserve_registry.metadata import Metadata
@@ -26,7 +27,7 @@ from tickserve_registry.naming import parse_family, parse_version
 from tickserve_registry.performance import Calendar
 from tickserve_registry.policy import PromotionPolicy
 from tickserve_registry.reader import BuildReader
-from tickserve_registry.repair import Repair, Report
+from tickserve_registry.repair import Repair
 from tickserve_registry.sandbox import Sandbox
 from tickserve_registry.span import Moment
 from tickserve_registry.store import make_folder
@@ -73,7 +74,8 @@ class ModelRegistry:
         self._reader = BuildReader(self._layout)
         self._transactions = Transactions(self._layout)
         self._lifecycle = Lifecycle(self._layout, self._transactions, self._reader, policy=policy)
-        self._repair = Repair(self._layout, self._transactions, self._reader)
+        self._inspection = Inspection(self._layout, self._transactions, self._reader)
+        self._repair = Repair(self._layout, self._transactions, self._reader, self._inspection)
         self._sandbox = Sandbox()
         self._files = ModelFiles(self._sandbox, trust=self._trust)
         self._listing: Listing | None = None
@@ -330,7 +332,7 @@ class ModelRegistry:
 
     def verify(self) -> Report:
         """Check every file; the report is true when nothing is wrong."""
-        return self._repair.verify()
+        return self._inspection.verify()
 
     def rebuild(self) -> Report:
         """Write registry.json anew from the metadata files."""

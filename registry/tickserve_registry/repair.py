@@ -1,64 +1,37 @@
-"""Verify and rebuild: what is wrong in a storage root, and the index made anew."""
+"""Rebuild: the index made anew from the metadata files, and what a crash left settled."""
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from tickserve_registry.catalog import Entry, entry_of
-from tickserve_registry.document import read_strictly
-from tickserve_registry.errors import IntentUnreadable, MetadataRefused, RegistryError
+from tickserve_registry.errors import IntentUnreadable, RegistryError
 from tickserve_registry.history import new_change, read_history, record, unreadable_lines
-from tickserve_registry.layout import ARTEFACT, COMPILED, ENVIRONMENTS, METADATA, Layout
-from tickserve_registry.metadata import Metadata, view
+from tickserve_registry.inspection import Inspection, Report, described
+from tickserve_registry.layout import ARTEFACT, COMPILED, METADATA, Layout
+from tickserve_registry.metadata import Metadata
 from tickserve_registry.reader import BuildReader
-from tickserve_registry.store import TEMPORARY, make_folder, sweep, sync_folder, write_atomic
+from tickserve_registry.store import make_folder, sweep, sync_folder, write_atomic
 from tickserve_registry.transaction import Intent, Transactions, new_transaction
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a check or a repair found; true when nothing is wrong."""
-
-    builds: int
-    problems: tuple[str, ...] = ()
-    repaired: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return not self.problems
-
-    def __str__(self) -> str:
-        lines = [f"{self.builds} builds, {len(self.problems)} problems"]
-        lines += [f"repaired: {each}" for each in self.repaired]
-        lines += [f"problem: {each}" for each in self.problems]
-        return "\n".join(lines)
-
-
 class Repair:
-    """Checks and repairs one storage root."""
+    """Mends one storage root."""
 
-    def __init__(self, layout: Layout, transactions: Transactions, reader: BuildReader) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        transactions: Transactions,
+        reader: BuildReader,
+        inspection: Inspection,
+    ) -> None:
+        self._inspection = inspection
         self._layout = layout
         self._transactions = transactions
         self._reader = reader
-
-    def verify(self) -> Report:
-        """Check index, metadata, audit trail, and every model file against its digest.
-
-        Looks without the lock first, so that a service is not held up; only where something
-        seems wrong does it look again while nobody writes.
-        """
-        report = self._check()
-        if report:
-            return report
-        with contextlib.suppress(OSError), self._transactions.locked_as_is():
-            return self._check()
-        return report
 
     def rebuild(self) -> Report:
         """Write registry.json from the metadata files; of two copies the higher revision stays."""
@@ -76,7 +49,7 @@ class Repair:
             for path in older:
                 _remove_copy(path)
                 findings.repaired.append(f"older copy removed: {self._layout.relative(path)}")
-            for path in self._orphans():
+            for path in self._inspection.orphans():
                 self._set_aside(path)
                 name = self._layout.relative(path)
                 findings.repaired.append(f"set aside, no metadata beside it: {name}")
@@ -85,56 +58,6 @@ class Repair:
             problems=tuple(findings.problems),
             repaired=tuple(findings.repaired),
         )
-
-    def _check(self) -> Report:
-        problems: list[str] = []
-        try:
-            entries = {each.build: each for each in self._transactions.catalog().models}
-        except RegistryError as error:
-            return Report(builds=0, problems=(str(error),))
-        seen = set()
-        for path in self._layout.metadata_files():
-            try:
-                metadata = self._read(path)
-                seen.add(metadata.build)
-                problems += self._differences(path, metadata, entries.get(metadata.build))
-                self._reader.verify_files(metadata)
-            except FileNotFoundError:  # moved meanwhile
-                problems.append(f"{self._layout.relative(path)} has gone")
-            except RegistryError as error:
-                problems.append(str(error))
-        lost = sorted(entries.keys() - seen)
-        problems += [f"{build} is in the index, its files are gone" for build in lost]
-        names = map(self._layout.relative, self._orphans())
-        problems += [f"{name} has no metadata beside it" for name in names]
-        problems += self._left_by_a_crash()
-        problems += self._history_problems(entries)
-        return Report(builds=len(entries), problems=tuple(problems))
-
-    def _left_by_a_crash(self) -> list[str]:
-        problems = []
-        try:
-            intent = self._transactions.pending()
-        except RegistryError as error:
-            problems.append(str(error))
-        else:
-            if intent is not None:
-                problems.append(f"cut short by a crash: {_described(intent)}")
-        rests = sorted(self._layout.root.rglob(f".*{TEMPORARY}*"))
-        return problems + [f"{self._layout.relative(path)} was left by a crash" for path in rests]
-
-    def _history_problems(self, entries: Mapping[str, Entry]) -> list[str]:
-        path = self._layout.history
-        last = {change.build: change.target for change in read_history(path)}
-        problems = [
-            f"{build} is in {entry.environment}, the audit trail has it in {last.get(build)}"
-            for build, entry in sorted(entries.items())
-            if last.get(build) != entry.environment
-        ]
-        unreadable = unreadable_lines(path)
-        if unreadable:
-            problems.append(f"{self._layout.relative(path)} has {unreadable} unreadable lines")
-        return problems
 
     def _complete_history(
         self, entries: Mapping[str, Entry], transaction: str, findings: _Findings
@@ -181,13 +104,13 @@ class Repair:
             committed = self._is_complete(intent)
         self._transactions.settle(intent, committed=committed)
         done = "finished" if committed else "undone"
-        findings.repaired.append(f"{done}, a crash had cut it short: {_described(intent)}")
+        findings.repaired.append(f"{done}, a crash had cut it short: {described(intent)}")
 
     def _is_complete(self, intent: Intent) -> bool:
         metadata = [name for name in intent.created if name.endswith(METADATA)]
         try:
             for name in metadata:
-                self._reader.verify_files(self._read(self._layout.inside(name)))
+                self._reader.verify_files(self._inspection.metadata_at(self._layout.inside(name)))
         except (RegistryError, FileNotFoundError):
             return False
         return bool(metadata)
@@ -200,7 +123,7 @@ class Repair:
         copies: dict[str, list[tuple[bool, int, Path, Metadata]]] = defaultdict(list)
         for path in self._layout.metadata_files():
             try:
-                metadata = self._read(path)
+                metadata = self._inspection.metadata_at(path)
             except RegistryError as error:
                 findings.problems.append(str(error))
                 continue
@@ -217,16 +140,6 @@ class Repair:
             chosen[build] = best[3]
             older += [path for intact, _, path, _ in others if intact]
         return chosen, older
-
-    def _orphans(self) -> list[Path]:
-        """Return model files without metadata beside them: a crash came before or after it."""
-        return [
-            path
-            for environment in ENVIRONMENTS
-            for suffix in (ARTEFACT, COMPILED)
-            for path in sorted((self._layout.root / environment).glob(f"*/v*/*{suffix}"))
-            if not path.with_suffix(METADATA).exists() and not path.name.startswith(".")
-        ]
 
     def _set_aside(self, path: Path) -> None:
         """Move a file to metadata/orphans, where nothing reads it and nothing is lost."""
@@ -245,28 +158,6 @@ class Repair:
         make_folder(folder)
         return folder
 
-    def _read(self, path: Path) -> Metadata:
-        self._layout.require_plain(path)
-        metadata = view(read_strictly(path), source=str(path))
-        environment: Any = metadata.environment
-        if environment not in ENVIRONMENTS or path != self._layout.file(
-            metadata.build, environment, METADATA
-        ):
-            problem = f"says {metadata.build} in {environment}, which is not where it lies"
-            raise MetadataRefused(source=str(path), field="environment", problem=problem)
-        return metadata
-
-    def _differences(self, path: Path, metadata: Metadata, entry: Entry | None) -> list[str]:
-        name = self._layout.relative(path)
-        if entry is None:
-            return [f"{name} is not in the index"]
-        if entry.metadata_path != name:
-            return [f"{name} is a second copy; the index has {entry.metadata_path}"]
-        indexed = entry.environment, entry.serving_digest
-        if indexed != (metadata.environment, metadata.serving.digest):
-            return [f"{metadata.build} differs between the index and its metadata"]
-        return []
-
 
 class _Findings:
     """What a repair has found and done so far."""
@@ -274,12 +165,6 @@ class _Findings:
     def __init__(self) -> None:
         self.problems: list[str] = []
         self.repaired: list[str] = []
-
-
-def _described(intent: Intent) -> str:
-    """Return a change in words: what was to go where."""
-    steps = (f"{each.action} {each.build} to {each.target}" for each in intent.changes)
-    return ", ".join(steps)
 
 
 def _remove_copy(path: Path) -> None:

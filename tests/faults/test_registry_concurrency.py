@@ -12,9 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import onnx
-import onnx.helper
-
+from tests.models import sum_model
 from tickserve_registry.errors import ModelNotFound, NothingToRestore, TransitionRefused
 from tickserve_registry.lifecycle import PromotionRecord
 from tickserve_registry.model_registry import ModelRegistry
@@ -26,18 +24,6 @@ FAMILIES = ("eurusd_1h_net_trend", "eurusd_1h_net_breakout")
 Acts = list[tuple[str, str]]
 
 
-def tiny_model() -> bytes:
-    """Return an ONNX model that adds up two features."""
-    axes = onnx.helper.make_tensor("axes", onnx.TensorProto.INT64, [1], [1])
-    node = onnx.helper.make_node("ReduceSum", ["x", "axes"], ["y"])
-    feed = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 2])
-    answer = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 1])
-    graph = onnx.helper.make_graph([node], "sum", [feed], [answer], [axes])
-    opset = [onnx.helper.make_opsetid("", 15)]
-    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
-    return bytes(model.SerializeToString())
-
-
 class Worker:
     """One process: saves builds of its own versions, moves anybody's, writes its own figures."""
 
@@ -45,7 +31,7 @@ class Worker:
         self._registry = ModelRegistry(root)
         self._random = random.Random(number)  # noqa: S311 - a test's dice
         self._versions = itertools.count(1 + number, PROCESSES)
-        self._model = tiny_model()
+        self._model = sum_model()
         self.acts: Acts = []
         self.written: dict[str, int] = {}
 

@@ -15,6 +15,7 @@ import onnxruntime
 import pytest
 import xgboost
 
+from tests.models import SEED_EXAMPLE
 from tickserve_registry.errors import (
     ArtefactRefused,
     BuildExists,
@@ -58,19 +59,7 @@ def test_the_whole_way(registry: ModelRegistry, classifier: Any, info: Info, inp
 
 def test_the_conventions_own_example(registry: ModelRegistry, classifier: Any) -> None:
     """Metadata as the naming convention shows it is accepted; 1.5.1 is the framework's."""
-    given = {
-        "model_id": "eurusd_5m_xgb_trend_v1",
-        "created_at": "2025-03-25T14:30:00Z",
-        "author": "your_name",
-        "framework": "xgboost",
-        "version": "1.5.1",
-        "features": ["rsi_14", "ema_20", "ema_50", "atr_14", "hour_of_day"],
-        "hyperparameters": {"max_depth": 5, "learning_rate": 0.01, "n_estimators": 100},
-        "training_period": {"start": "2023-01-01", "end": "2024-12-31"},
-        "performance": {"backtest": {"sharpe_ratio": 1.85, "max_drawdown": 0.12}},
-        "status": "production",
-        "notes": "Initial trend-following model for EURUSD",
-    }
+    given = dict(SEED_EXAMPLE)
     document = registry.metadata(save(registry, classifier, given)).document
     rewritten = {"version", "status", "created_at"}
     assert {k: document[k] for k in given if k not in rewritten} == {

@@ -9,29 +9,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from tests.models import SEED_EXAMPLE
 from tickserve_registry.model_registry import ModelRegistry
 from tickserve_registry.schema import FILE, text
-
-SEED_EXAMPLE: dict[str, Any] = {
-    "model_id": "eurusd_5m_xgb_trend_v1",
-    "created_at": "2025-03-25T14:30:00Z",
-    "author": "your_name",
-    "framework": "xgboost",
-    "version": "1.5.1",
-    "features": ["rsi_14", "ema_20", "ema_50", "atr_14", "hour_of_day"],
-    "hyperparameters": {"max_depth": 5, "learning_rate": 0.01, "n_estimators": 100},
-    "training_period": {"start": "2023-01-01", "end": "2024-12-31"},
-    "performance": {
-        "backtest": {
-            "sharpe_ratio": 1.85,
-            "max_drawdown": 0.12,
-            "win_rate": 0.58,
-            "profit_factor": 1.75,
-        },
-    },
-    "status": "production",
-    "notes": "Initial trend-following model for EURUSD",
-}
 
 
 @pytest.fixture(scope="module")

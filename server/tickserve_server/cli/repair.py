@@ -9,7 +9,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from tickserve_registry.repair import Report
+from tickserve_registry.inspection import Report
 from tickserve_server.cli.output import FAILURE, JsonFlag, console, print_json
 from tickserve_server.cli.registry import STORAGE, open_registry
 

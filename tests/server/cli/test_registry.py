@@ -7,12 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import onnx
-import onnx.helper
 import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from tests.models import sum_model
 from tickserve_registry.model_registry import ModelRegistry
 from tickserve_server.cli import app, main
 from tickserve_server.cli.registry import complete_families, complete_models
@@ -35,18 +34,6 @@ COMMANDS = [
 ]
 
 Run = Callable[..., Result]
-
-
-def sum_model() -> bytes:
-    """Return an ONNX model that adds up two features."""
-    axes = onnx.helper.make_tensor("axes", onnx.TensorProto.INT64, [1], [1])
-    node = onnx.helper.make_node("ReduceSum", ["x", "axes"], ["y"])
-    feed = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 2])
-    answer = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 1])
-    graph = onnx.helper.make_graph([node], "sum", [feed], [answer], [axes])
-    opset = [onnx.helper.make_opsetid("", 15)]
-    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
-    return bytes(model.SerializeToString())
 
 
 @pytest.fixture
