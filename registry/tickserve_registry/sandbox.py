@@ -26,6 +26,9 @@ MEMORY_BYTES = 6 << 30
 TORCH_MEMORY_BYTES = 24 << 30
 """Torch maps its libraries several times over; what is mapped counts."""
 
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""Thread pools map memory for every core of the machine."""
+
 CPU_S = 60
 WALL_S = 120.0
 _LENGTH = struct.Struct(">Q")
@@ -81,7 +84,7 @@ def _ask(data: bytes, request: Request, path: Path) -> Answer:
             [sys.executable, "-m", "tickserve_registry.sandbox"],
             input=_LENGTH.pack(len(header)) + header + data,
             capture_output=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             timeout=WALL_S,
             check=False,
         )

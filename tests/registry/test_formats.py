@@ -15,14 +15,17 @@ import onnx
 import onnxruntime
 import pytest
 import xgboost
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
 
 from tickserve_registry.errors import FormatRefused, MetadataRefused, PickleRefused
-from tickserve_registry.formats.frameworks import load_native
+from tickserve_registry.formats.frameworks import load_native, native_model
+from tickserve_registry.formats.native import Shape
 from tickserve_registry.model_registry import ModelRegistry
 from tickserve_registry.trust import UNTRUSTING
 
@@ -83,6 +86,21 @@ def test_onnx_comes_back(registry: ModelRegistry, info: Info, inputs: Any) -> No
     registry.save_model(compiled, info(version=2))
     loaded, _ = opened_anew(registry).load_model("eurusd_1h_xgb_trend_v2")
     assert isinstance(loaded, onnx.ModelProto)
+
+
+def test_splits_are_probed_where_they_are(inputs: Any) -> None:
+    """Behind a scaler, in a forest inside a calibration: thresholds as the inputs meet them."""
+    target = rises(inputs)
+    tree = DecisionTreeClassifier(max_depth=2).fit(inputs, target)
+    plain = native_model(tree, shape=Shape(5), trust=UNTRUSTING).splits
+    assert len(plain.columns) == (tree.tree_.feature >= 0).sum()
+    scaled = make_pipeline(StandardScaler(), DecisionTreeClassifier(max_depth=2))
+    behind = native_model(scaled.fit(inputs, target), shape=Shape(5), trust=UNTRUSTING).splits
+    np.testing.assert_array_equal(behind.columns, plain.columns)
+    np.testing.assert_allclose(behind.thresholds, plain.thresholds, rtol=1e-4, atol=1e-6)
+    calibrated = CalibratedClassifierCV(RandomForestClassifier(3, random_state=1), cv=2)
+    inside = native_model(calibrated.fit(inputs, target), shape=Shape(5), trust=UNTRUSTING).splits
+    assert len(inside.columns) > len(plain.columns)
 
 
 def test_the_callers_model_is_left_alone(registry: ModelRegistry, info: Info, inputs: Any) -> None:

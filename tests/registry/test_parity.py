@@ -19,6 +19,8 @@ from tickserve_registry.model_registry import ModelRegistry
 Info = Callable[..., dict[str, Any]]
 
 UNCOMPILED = {
+    # What the scaler rounds otherwise than its graph sorts a row to the other side of a split.
+    "scikit-learn scaler, RandomForestClassifier": "parity failed",
     "xgboost categorical": "categorical splits",
     "scikit-learn scaler, HistGradientBoostingRegressor": "no conversion",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -34,6 +35,7 @@ from tickserve_registry.metadata import OutputKind
 from tickserve_registry.trust import Trust
 
 BINARY = 2
+SCALERS = ("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler")
 HISTOGRAM_BOOSTING = ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor")
 
 TRUSTED = (
@@ -252,19 +254,34 @@ def _histogram_tree(nodes: Any, target: int) -> Tree:
 
 
 def _splits(model: Any) -> Splits:
-    """Return the splits of tree models, also at the end of a pipeline that scales nothing."""
+    """Return where the trees split, as inputs before the steps that scale each column alone."""
+    *before, (_, last) = getattr(model, "steps", [("", model)])
+    columns, thresholds = _tree_splits(last)
+    for _, step in reversed(before):
+        if type(step).__name__ not in SCALERS or not len(columns):
+            return NO_SPLITS
+        rows = np.arange(len(columns))
+        table = np.zeros((len(columns), step.n_features_in_))
+        table[rows, columns] = thresholds
+        thresholds = step.inverse_transform(table)[rows, columns].astype(np.float32)
+    return Splits(columns, thresholds)
+
+
+def _tree_splits(model: Any) -> Splits:
     if type(model).__name__ in HISTOGRAM_BOOSTING:
         return splits_of(_histogram_trees(model))
-    found = [each.tree_ for each in _estimators(model)]
-    columns = [tree.feature[tree.feature >= 0] for tree in found]
-    thresholds = [floor32(tree.threshold[tree.feature >= 0]) for tree in found]
+    found = [each.tree_ for each in _members(model) if hasattr(each, "tree_")]
     if not found:
         return NO_SPLITS
-    return Splits(np.concatenate(columns).astype(np.int64), np.concatenate(thresholds))
+    columns = np.concatenate([tree.feature for tree in found]).astype(np.int64)
+    thresholds = np.concatenate([floor32(tree.threshold) for tree in found])
+    return Splits(columns[columns >= 0], thresholds[columns >= 0])
 
 
-def _estimators(model: Any) -> list[Any]:
-    if hasattr(model, "tree_"):
-        return [model]
-    found = getattr(model, "estimators_", ())
-    return [each for each in np.asarray(found, dtype=object).ravel() if hasattr(each, "tree_")]
+def _members(model: Any) -> Iterator[Any]:
+    """Yield the model and, at any depth, the estimators that it consists of."""
+    yield model
+    for each in np.asarray(getattr(model, "estimators_", ()), dtype=object).ravel():
+        yield from _members(each)
+    for calibrated in getattr(model, "calibrated_classifiers_", ()):
+        yield from _members(calibrated.estimator)
