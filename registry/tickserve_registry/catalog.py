@@ -62,7 +62,7 @@ class CatalogFile:
         self._read: tuple[Key, Catalog] | None = None
 
     def read(self) -> Catalog:
-        """Return the index; a missing file is an empty registry. Raises CatalogUnreadable."""
+        """Return the index; none, and no models, is a new registry. Raises CatalogUnreadable."""
         key = self._key()
         if key is None:
             return Catalog()
@@ -87,14 +87,17 @@ class CatalogFile:
             with os.fdopen(descriptor, "rb", buffering=0) as file:
                 return fingerprint_of(self.path), file.read(HEAD_BYTES) or b""
         except FileNotFoundError:
-            self._require_folder()
+            self._require_empty()
             return None
         except OSError as error:
             raise CatalogUnreadable(path=self.path, problem=error.strerror or str(error)) from error
 
-    def _require_folder(self) -> None:
+    def _require_empty(self) -> None:
+        """Refuse a missing index where there are models: it is lost, and not the first one."""
         if not self.path.parent.is_dir():
             raise CatalogUnreadable(path=self.path, problem="its folder is gone")
+        if any(Layout(self.path.parent.parent).metadata_files()):
+            raise CatalogUnreadable(path=self.path, problem="it is gone, the models are there")
 
 
 def entry_of(metadata: Metadata, layout: Layout) -> Entry:

@@ -15,15 +15,17 @@ COUNTED = ("n_trades", "net_pnl")
 STEPS = (("backtest", "validation"), ("validation", "live"))
 
 
-def compare(builds: Sequence[tuple[Entry, dict[str, Any]]]) -> pd.DataFrame:
+def compare(builds: Sequence[tuple[Entry, dict[str, Any], str | None]]) -> pd.DataFrame:
     """Return one row for each build, indexed by build, best live Sharpe first.
+
+    A build comes with its metadata, or with none and the reason.
 
     Columns: model_id, environment; the four figures, n_trades and net_pnl of each phase;
     `validation_sharpe_decay` = 1 − validation/backtest and `live_sharpe_decay` =
     1 − live/validation (None unless the earlier Sharpe is positive: nothing else can decay);
     `comparable` and `not_comparable_reasons`, whether live and validation share a convention.
     """
-    rows = [_row(entry, document) for entry, document in builds]
+    rows = [_row(*each) for each in builds]
     columns = ["build", "model_id", "environment", *_figure_columns(), *_decay_columns()]
     frame = pd.DataFrame(rows, columns=[*columns, "comparable", "not_comparable_reasons"])
     numbers = [*_figure_columns(), *_decay_columns()]
@@ -32,9 +34,9 @@ def compare(builds: Sequence[tuple[Entry, dict[str, Any]]]) -> pd.DataFrame:
     return frame.sort_values(order, ascending=False, na_position="last", kind="stable")
 
 
-def _row(entry: Entry, document: dict[str, Any]) -> dict[str, Any]:
+def _row(entry: Entry, document: dict[str, Any], problem: str | None) -> dict[str, Any]:
     figures = dict(zip(FIGURE_COLUMNS, figures_of(document), strict=True))
-    blocks = {phase: _block(document, phase) for phase in PHASES}
+    blocks = {phase: block_of(document, phase) for phase in PHASES}
     counts = {f"{p}_{name}": blocks[p].get(name) for p in PHASES for name in COUNTED}
     decay = {
         f"{later}_sharpe_decay": _decay(
@@ -49,11 +51,13 @@ def _row(entry: Entry, document: dict[str, Any]) -> dict[str, Any]:
         **figures,
         **counts,
         **decay,
-        **_comparability(blocks),
+        **_comparability(blocks, problem),
     }
 
 
-def _comparability(blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _comparability(blocks: dict[str, dict[str, Any]], problem: str | None) -> dict[str, Any]:
+    if problem is not None:
+        return {"comparable": False, "not_comparable_reasons": [problem]}
     if not blocks["live"]:
         return {"comparable": False, "not_comparable_reasons": ["there are no live figures"]}
     return comparability(blocks["live"], blocks["validation"])
@@ -65,7 +69,8 @@ def _decay(earlier: float | None, later: float | None) -> float | None:
     return 1 - later / earlier
 
 
-def _block(document: dict[str, Any], phase: str) -> dict[str, Any]:
+def block_of(document: dict[str, Any], phase: str) -> dict[str, Any]:
+    """Return a phase of a document's performance; empty where there is none."""
     performance = document.get("performance")
     block = performance.get(phase) if isinstance(performance, dict) else None
     return block if isinstance(block, dict) else {}

@@ -161,14 +161,15 @@ class PathTaken(RegistryError):
 
 
 class ArtefactRefused(RegistryError):
-    """A model file whose bytes are not the ones that were saved."""
+    """A model file that is missing, no plain file, too large, or not the one that was saved."""
 
-    def __init__(self, *, path: Path, problem: str) -> None:
-        super().__init__(
-            f"{path}: {problem}; restore the file from a backup or save the model again"
-        )
+    REMEDY = "restore the file from a backup or save the model again"
+
+    def __init__(self, *, path: Path, problem: str, remedy: str = REMEDY) -> None:
+        super().__init__("; ".join(filter(None, [f"{path}: {problem}", remedy])))
         self.path = path
         self.problem = problem
+        self.remedy = remedy
 
 
 class FormatRefused(RegistryError):
@@ -186,7 +187,7 @@ class PickleRefused(FormatRefused):
     def __init__(self, *, kind: str) -> None:
         problem = (
             "is a pickle, which can run any code when it is loaded; if you trust where it comes "
-            "from, open the registry with allow_pickle=True"
+            "from, open the registry with allow_pickle=True (--allow-pickle)"
         )
         super().__init__(kind=kind, problem=problem)
 

@@ -14,7 +14,7 @@ from tickserve_registry.document import read_strictly
 from tickserve_registry.errors import MetadataRefused, RegistryError
 from tickserve_registry.history import read_history, unreadable_lines
 from tickserve_registry.layout import ARTEFACT, COMPILED, ENVIRONMENTS, METADATA, Layout
-from tickserve_registry.metadata import Metadata, view
+from tickserve_registry.metadata import Metadata, require_stated, view
 from tickserve_registry.reader import BuildReader
 from tickserve_registry.store import TEMPORARY
 from tickserve_registry.transaction import Intent, Transactions
@@ -31,7 +31,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return not self.problems
 
     def __str__(self) -> str:
-        lines = [f"{self.builds} builds, {len(self.problems)} problems"]
+        lines = [_counted(self.builds, "build") + ", " + _counted(len(self.problems), "problem")]
         lines += [f"repaired: {each}" for each in self.repaired]
         lines += [f"problem: {each}" for each in self.problems]
         return "\n".join(lines)
@@ -61,7 +61,9 @@ class Inspection:
     def metadata_at(self, path: Path) -> Metadata:
         """Read a metadata file strictly; raise MetadataRefused for one that is out of place."""
         self._layout.require_plain(path)
-        metadata = view(read_strictly(path), source=str(path))
+        document = read_strictly(path)
+        require_stated(document)
+        metadata = view(document, source=str(path))
         environment: Any = metadata.environment
         if environment not in ENVIRONMENTS or path != self._layout.file(
             metadata.build, environment, METADATA
@@ -96,6 +98,7 @@ class Inspection:
             except FileNotFoundError:  # moved meanwhile
                 problems.append(f"{self._layout.relative(path)} has gone")
             except RegistryError as error:
+                seen.add(path.stem)
                 problems.append(str(error))
         lost = sorted(entries.keys() - seen)
         problems += [f"{build} is in the index, its files are gone" for build in lost]
@@ -146,3 +149,7 @@ def described(intent: Intent) -> str:
     """Return a change in words: what was to go where."""
     steps = (f"{each.action} {each.build} to {each.target}" for each in intent.changes)
     return ", ".join(steps)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

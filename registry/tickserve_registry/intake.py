@@ -12,7 +12,7 @@ import msgspec
 
 from tickserve_registry.document import read_strictly
 from tickserve_registry.errors import ArtefactRefused, MetadataRefused
-from tickserve_registry.layout import ENVIRONMENTS, METADATA, Environment
+from tickserve_registry.layout import COMPILED, ENVIRONMENTS, METADATA, Environment
 
 INDEX = "registry.json"
 MODEL_SUFFIXES = (".model", ".joblib", ".pkl", ".onnx", ".ubj", ".skops")
@@ -50,7 +50,7 @@ class Candidate(NamedTuple):
 def candidates(folder: Path) -> list[Candidate]:
     """Return every model below a folder, oldest first; each names its own problem."""
     if not folder.is_dir():
-        raise ArtefactRefused(path=folder, problem="is no folder")
+        raise ArtefactRefused(path=folder, problem="is no folder", remedy="")
     index = _index(folder)
     models: dict[str, list[Path]] = defaultdict(list)
     documents: dict[str, list[Path]] = defaultdict(list)
@@ -61,6 +61,9 @@ def candidates(folder: Path) -> list[Candidate]:
             models[path.stem].append(path)
         elif path.suffix == METADATA:
             documents[path.stem].append(path)
+    for stem, paths in models.items():
+        originals = [path for path in paths if path.suffix != COMPILED]
+        models[stem] = originals or paths  # what was compiled from a model is no model of its own
     stems = {*models, *documents, *index}
     found = [_candidate(stem, models[stem], documents[stem], index.get(stem)) for stem in stems]
     return sorted(found, key=lambda each: (each.stem[-8:], each.stem))

@@ -20,13 +20,14 @@ from tickserve_registry.errors import (
     TransitionRefused,
     Unmet,
 )
-from tickserve_registry.history import read_history
+from tickserve_registry.history import new_change, read_history, record
 from tickserve_registry.layout import Environment, Layout
+from tickserve_registry.metadata import Metadata, view
 from tickserve_registry.policy import PromotionPolicy, read_policy, unmet_rules
 from tickserve_registry.reader import BuildReader
 from tickserve_registry.store import write_atomic
 from tickserve_registry.succession import ROLLBACK, champion_and_predecessor, succession
-from tickserve_registry.transaction import Transactions
+from tickserve_registry.transaction import Transactions, new_transaction
 
 ALLOWED: frozenset[tuple[Environment, Environment]] = frozenset(
     {
@@ -139,8 +140,13 @@ class Lifecycle:
                 draft.move(draft.entries[champion], "archive", action="archive", reason=reason)
             return _record(draft, restored)
 
-    def describe(self, build: str, phase: str, block: dict[str, Any]) -> None:
-        """Set `performance.{phase}` of one build; touches its metadata file and nothing else."""
+    def describe(
+        self, build: str, phase: str, block: dict[str, Any], *, action: str | None = None
+    ) -> None:
+        """Set `performance.{phase}` of one build; touches its metadata file and nothing else.
+
+        With an `action` the audit trail notes it: figures that a promotion policy reads.
+        """
         checked = plain(block, source=build)
         with self._transactions.locked():
             path = self._reader.metadata_path(build)
@@ -150,6 +156,8 @@ class Lifecycle:
             document["performance"] = kept | {phase: checked}
             document["revision"] = int(document.get("revision", 1)) + 1
             write_atomic(path, encode_plain(document, source=build))
+            if action is not None:
+                self._note(action, view(document, source=str(path)))
 
     @contextlib.contextmanager
     def _drafting(self) -> Iterator[Draft]:
@@ -165,6 +173,18 @@ class Lifecycle:
             return []
         documents = [self._reader.metadata(each.build).document for each in champions]
         return unmet_rules(policy, document, documents)
+
+    def _note(self, action: str, metadata: Metadata) -> None:
+        change = new_change(
+            transaction=new_transaction(),
+            action=action,
+            build=metadata.build,
+            origin=metadata.environment,
+            target=metadata.environment,
+            digest=metadata.serving.digest,
+            reason=None,
+        )
+        record(self._layout.history, [change])
 
     def _require_new(self, new: NewBuild, draft: Draft) -> None:
         if new.build in draft.entries or self._reader.copies(new.build):

@@ -76,4 +76,5 @@ def read_model_file(path: Path) -> bytes:
     try:
         return read_plain(path, largest=LARGEST_BYTES)
     except OSError as error:
-        raise ArtefactRefused(path=path, problem=error.strerror or str(error)) from error
+        problem = error.strerror or str(error)
+        raise ArtefactRefused(path=path, problem=problem, remedy="") from error

@@ -13,7 +13,9 @@ from tickserve_registry.catalog import Entry
 from tickserve_registry.digest import serving_digest
 from tickserve_registry.errors import (
     ArtefactRefused,
+    MetadataRefused,
     ModelNotFound,
+    NothingToRestore,
     ReasonMissing,
     TransitionRefused,
 )
@@ -165,6 +167,7 @@ class ModelRegistry:
             and market in (None, entry.market)
             and status in (None, entry.status)
         ]
+        chosen.sort(key=lambda entry: (entry.family, entry.version, entry.date))
         if self._listing is None:
             from tickserve_registry.listing import Listing
 
@@ -182,7 +185,7 @@ class ModelRegistry:
 
         entries = [each for name in names for each in self._versions(name)]
         chosen = dict.fromkeys(entries if names else self.production())
-        return compare([(each, self._reader.metadata(each.build).document) for each in chosen])
+        return compare([(each, *self._documents_of(each)) for each in chosen])
 
     def promote_model(
         self,
@@ -202,7 +205,9 @@ class ModelRegistry:
         _require_environment(to_environment, name=model_id)
         if force and not (reason or "").strip():
             raise ReasonMissing(action="a forced promotion")
-        entry = self.find(model_id)
+        entry = self._find_first(
+            model_id, "staging" if to_environment != "archive" else "production"
+        )
         return self._lifecycle.move(entry, to_environment, keep=keep, reason=reason, force=force)
 
     def archive_model(self, model_id: str, *, reason: str | None = None) -> PromotionRecord:
@@ -212,10 +217,14 @@ class ModelRegistry:
     def rollback(self, family: str, *, reason: str | None = None) -> PromotionRecord:
         """Put back, in one step, what was in production before the family's champion.
 
-        Any name of the family will do. A second rollback goes further back. Raises ModelNotFound
-        or NothingToRestore.
+        The champion's own name will do, too. A second rollback goes further back. Raises
+        ModelNotFound or NothingToRestore.
         """
-        return self._lifecycle.rollback(self.find(family).family, reason=reason)
+        entry = self.find(family)
+        if _normalised(family) != entry.family and entry.environment != "production":
+            problem = f"{entry.model_id} is not in production; name the family"
+            raise NothingToRestore(family=entry.family, reason=problem)
+        return self._lifecycle.rollback(entry.family, reason=reason)
 
     def next_version(self, family: str) -> str:
         """Return the model_id under which the family's next version is to be saved.
@@ -265,7 +274,7 @@ class ModelRegistry:
             starting_equity=starting_equity,
             native=self.native_predict,
         )
-        self._lifecycle.describe(entry.build, "validation", block)
+        self._lifecycle.describe(entry.build, "validation", block, action="evaluate")
         return block
 
     def entries(self) -> tuple[Entry, ...]:
@@ -337,6 +346,23 @@ class ModelRegistry:
     def rebuild(self) -> Report:
         """Write registry.json anew from the metadata files."""
         return self._repair.rebuild()
+
+    def _documents_of(self, entry: Entry) -> tuple[dict[str, Any], str | None]:
+        """Return a build's metadata, or nothing and why it cannot be read."""
+        try:
+            return self._reader.metadata(entry.build).document, None
+        except (MetadataRefused, FileNotFoundError) as error:
+            return {}, str(error)
+
+    def _find_first(self, name: str, environment: Environment) -> Entry:
+        """Return the newest build of the name in an environment, else in any.
+
+        So a family's name means the candidate where it is promoted, the champion where archived.
+        """
+        try:
+            return self.find(name, environment=environment)
+        except ModelNotFound:
+            return self.find(name)
 
     def _all_called(self, name: str) -> list[Entry]:
         """Return every build that goes by the name. Raises ModelNotFound."""

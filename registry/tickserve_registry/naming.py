@@ -93,7 +93,11 @@ def parse_family(text: str) -> ModelName:
     try:
         return _parse(lowered)[0]
     except NameRefused:
+        pass
+    try:
         return _parse(f"{lowered}_v1")[0]
+    except NameRefused as error:
+        raise NameRefused(part="family", value=text, grammar=GRAMMAR) from error
 
 
 def parse_version(value: object) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tickserve_registry.errors import MetadataRefused
 from tickserve_registry.formats.native import Array, NativeModel, Splits
 from tickserve_registry.metadata import Golden, Parity
 
@@ -75,8 +76,42 @@ def golden_rows(native: NativeModel, rows: Array) -> Golden:
 def _base_rows(random: np.random.Generator, *, shape: tuple[int, ...], sample: Any) -> Array:
     if sample is None:
         return random.normal(size=(RANDOM_ROWS, *shape)).astype(np.float32)
-    given = np.asarray(sample, dtype=np.float32).reshape(-1, *shape)
-    return given[random.permutation(len(given))[:RANDOM_ROWS]]
+    return np.asarray(sample[random.permutation(len(sample))[:RANDOM_ROWS]])
+
+
+def usable_sample(
+    sample: Any, *, features: tuple[str, ...], shape: tuple[int, ...], allow_nan: bool
+) -> Array | None:
+    """Return the rows of a training sample that can be probes, [rows, *shape] as float32.
+
+    A data frame's columns are taken by name, anything else by place. Rows with gaps are left
+    out where the model takes none. Raises MetadataRefused for what are no such rows.
+    """
+    if sample is None:
+        return None
+    if hasattr(sample, "columns"):
+        missing = [name for name in features if name not in sample.columns]
+        if missing:
+            problem = f"has no column {', '.join(missing[:5])}"
+            raise MetadataRefused(source="the new model", field="training_sample", problem=problem)
+        sample = sample[list(features)]
+    try:
+        given = np.asarray(sample, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
+        problem = f"holds no numbers ({error})"
+        raise MetadataRefused(
+            source="the new model", field="training_sample", problem=problem
+        ) from error
+    if given.shape[1:] != shape:
+        wanted = ", ".join(map(str, shape))
+        problem = f"has the shape {list(given.shape)}, the model takes [rows, {wanted}]"
+        raise MetadataRefused(source="the new model", field="training_sample", problem=problem)
+    axes = tuple(range(1, given.ndim))
+    usable = ~np.isinf(given).any(axis=axes) if allow_nan else np.isfinite(given).all(axis=axes)
+    if not usable.any():
+        problem = "has no row without gaps" if len(given) else "has no rows"
+        raise MetadataRefused(source="the new model", field="training_sample", problem=problem)
+    return given[usable]
 
 
 def _threshold_rows(splits: Splits, random: np.random.Generator, *, base: Array) -> Array:

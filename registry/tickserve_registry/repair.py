@@ -41,8 +41,12 @@ class Repair:
             swept = sweep(self._layout.root)
             if swept:
                 findings.repaired.append(f"{swept} temporary files removed")
+            before = self._before(findings)
             chosen, older = self._choose(findings)
             entries = {build: entry_of(each, self._layout) for build, each in chosen.items()}
+            # A build whose metadata cannot be read stays in the index, to be seen and refused.
+            unread = {path.stem for path in self._layout.metadata_files()} - entries.keys()
+            entries |= {build: each for build, each in before.items() if build in unread}
             transaction = new_transaction()
             self._transactions.replace_catalog(entries.values(), transaction=transaction)
             self._complete_history(entries, transaction, findings)
@@ -54,7 +58,7 @@ class Repair:
                 name = self._layout.relative(path)
                 findings.repaired.append(f"set aside, no metadata beside it: {name}")
         return Report(
-            builds=len(chosen),
+            builds=len(entries),
             problems=tuple(findings.problems),
             repaired=tuple(findings.repaired),
         )
@@ -114,6 +118,14 @@ class Repair:
         except (RegistryError, FileNotFoundError):
             return False
         return bool(metadata)
+
+    def _before(self, findings: _Findings) -> dict[str, Entry]:
+        """Return the index as it was, if it can be read."""
+        try:
+            return {each.build: each for each in self._transactions.catalog().models}
+        except RegistryError:
+            findings.repaired.append("registry.json, which was unreadable, is made anew")
+            return {}
 
     def _choose(self, findings: _Findings) -> tuple[dict[str, Metadata], list[Path]]:
         """Return each build's newest intact copy and the older ones that may go.

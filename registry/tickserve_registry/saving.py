@@ -30,7 +30,7 @@ from tickserve_registry.metadata import (
     utc_now,
 )
 from tickserve_registry.naming import require_date
-from tickserve_registry.parity import golden_rows, holds, measure, probe_rows
+from tickserve_registry.parity import golden_rows, holds, measure, probe_rows, usable_sample
 from tickserve_registry.trust import UNTRUSTING, Trust
 
 
@@ -56,12 +56,14 @@ def make_build(
     stated: Input = _convert(info.get("input") or {}, Input, source=build, field="input")
     window = stated.length if stated.kind == "window" else 0
     native = native_model(model, shape=Shape(len(features), window), trust=trust)
+    _require_width(features, native.width, source=build)
     _require_order(features, native.features, source=build)
     compiled, refusal = _compile(native, features=len(features))
     described = _input(stated, compiled, features=features, source=build)
     shape = (described.length, len(features)) if described.kind == "window" else (len(features),)
     allow_nan = bool(described.allow_nan)
-    rows = probe_rows(native, shape=shape, sample=sample, allow_nan=allow_nan)
+    usable = usable_sample(sample, features=features, shape=shape, allow_nan=allow_nan)
+    rows = probe_rows(native, shape=shape, sample=usable, allow_nan=allow_nan)
     answers = _native_answers(native, rows, source=build)
     parity, unequal = _parity(compiled, rows, answers)
     served = compiled.SerializeToString() if compiled is not None and holds(parity) else None
@@ -109,6 +111,12 @@ def _features(info: Mapping[str, Any], *, source: str) -> tuple[str, ...]:
     if len(set(features)) != len(features):
         raise MetadataRefused(source=source, field="features", problem="names one twice")
     return tuple(features)
+
+
+def _require_width(features: tuple[str, ...], width: int | None, *, source: str) -> None:
+    if width not in (None, len(features)):
+        problem = f"names {len(features)}, the model takes {width}"
+        raise MetadataRefused(source=source, field="features", problem=problem)
 
 
 def _require_order(features: tuple[str, ...], trained: tuple[str, ...], *, source: str) -> None:

@@ -18,7 +18,8 @@ def succession(history: Iterable[Change], family: AbstractSet[str]) -> list[str]
     """
     line: list[str] = []
     for change in history:
-        if change.build not in family or change.target != "production":
+        moved = change.build in family and change.target == "production"
+        if not moved or change.origin == change.target:
             continue
         if change.action == ROLLBACK and change.build in line:
             del line[line.index(change.build) + 1 :]

@@ -128,7 +128,8 @@ class Transactions:
     def _settle(self) -> None:
         intent = self.pending()
         if intent is not None:
-            committed = self._catalog.read().transaction == intent.transaction
+            first = not self._layout.catalog.exists()  # the very first change of a new root
+            committed = not first and self._catalog.read().transaction == intent.transaction
             self.settle(intent, committed=committed)
 
     def _require_free(self, files: Sequence[NewFile]) -> None:

@@ -4,6 +4,7 @@ DaemonError
 ├── SettingsError       a setting is unknown, of the wrong type or not allowed
 ├── EndpointInUse       another process listens where this one was told to
 ├── StorageUnusable     the storage root cannot be read or written
+├── RegistryMissing     a command looks for a registry where there is none
 ├── AlreadyRunning      another daemon owns this storage root
 ├── ChildFailed         a child process ended before it was ready
 └── NotAnswering        no daemon answers where a command looked for one
@@ -50,6 +51,17 @@ class StorageUnusable(DaemonError):
         )
         self.root = root
         self.reason = reason
+
+
+class RegistryMissing(DaemonError):
+    """There is no registry in the folder."""
+
+    def __init__(self, *, root: Path) -> None:
+        super().__init__(
+            f"there is no registry in {root}; name another folder with --storage, or save a "
+            "model to make one"
+        )
+        self.root = root
 
 
 class AlreadyRunning(DaemonError):

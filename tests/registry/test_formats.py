@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +10,7 @@ import joblib
 import lightgbm
 import numpy as np
 import onnx
-import onnxruntime
+import pandas as pd
 import pytest
 import xgboost
 from sklearn.calibration import CalibratedClassifierCV
@@ -169,38 +167,51 @@ def test_what_cannot_be_saved_says_what_can(
     assert registry.entries() == ()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
-def test_a_torch_lstm_is_exported(registry: ModelRegistry, info: Info) -> None:
-    """A module over windows comes back as a module and is compiled within the tolerance."""
-    import torch
+def test_too_few_or_too_many_names_are_refused(
+    registry: ModelRegistry, info: Info, inputs: Any
+) -> None:
+    """The metadata must name as many features as the model takes, whatever the framework."""
+    target = rises(inputs)
+    settings = {"verbose": -1, "num_threads": 1}
+    models = [
+        xgboost.train({"nthread": 1}, xgboost.DMatrix(inputs, target), 2),
+        lightgbm.train(settings, lightgbm.Dataset(inputs, target), 2),
+        LogisticRegression().fit(inputs, target),
+    ]
+    for model in models:
+        for names in (["a"], list("abcdefgh")):
+            with pytest.raises(MetadataRefused, match="the model takes 5"):
+                registry.save_model(model, info(features=names))
+    assert registry.entries() == ()
 
-    class Net(torch.nn.Module):  # type: ignore[misc]
-        """One LSTM layer and a probability."""
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.lstm = torch.nn.LSTM(5, 8, batch_first=True)
-            self.head = torch.nn.Linear(8, 1)
+def test_a_classifier_of_one_class_is_refused(
+    registry: ModelRegistry, info: Info, inputs: Any
+) -> None:
+    """It answers 1 whichever class it was trained on, which says nothing."""
+    forest = RandomForestClassifier(2).fit(inputs, np.zeros(len(inputs)))
+    with pytest.raises(FormatRefused, match="one class"):
+        registry.save_model(forest, info())
 
-        def forward(self, windows: Any) -> Any:
-            """Return probabilities [rows, 1]."""
-            states, _ = self.lstm(windows)
-            return torch.sigmoid(self.head(states[:, -1]))
 
-    torch.manual_seed(3)
-    module = Net().eval()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        registry.save_model(module, info(input={"kind": "window", "length": 12}))
-        loaded, document = opened_anew(registry).load_model("eurusd_1h_xgb_trend")
-    metadata = registry.metadata("eurusd_1h_xgb_trend")
-    assert metadata.serving.engine == "onnxruntime", metadata.serving
-    assert (document["framework"], document["format"]) == ("pytorch", "pt2")
-    windows = np.random.default_rng(1).normal(size=(7, 12, 5)).astype(np.float32)
-    with torch.no_grad():
-        wanted = module(torch.from_numpy(windows)).numpy()
-        found = loaded(torch.from_numpy(windows)).numpy()
-    np.testing.assert_allclose(found, wanted, atol=1e-6)
-    served = registry.serving_model(registry.find("eurusd_1h_xgb_trend"))
-    session = onnxruntime.InferenceSession(served.artefact)
-    np.testing.assert_allclose(session.run(None, {"input": windows})[0], wanted, atol=1e-5)
+def test_a_sample_must_fit(registry: ModelRegistry, info: Info, inputs: Any) -> None:
+    """Rows of another width, of texts, without any; frames are read by name, gaps left out."""
+    model = LogisticRegression().fit(inputs, rises(inputs))
+    for sample in (
+        inputs[:, :3],
+        inputs.ravel(),
+        np.array([["a"] * 5]),
+        inputs[:0],
+        inputs * np.nan,
+    ):
+        with pytest.raises(MetadataRefused, match="training_sample"):
+            registry.save_model(model, info(), training_sample=sample)
+    frame = pd.DataFrame(inputs, columns=info()["features"])
+    with pytest.raises(MetadataRefused, match="no column hour_of_day"):
+        registry.save_model(model, info(), training_sample=frame.drop(columns="hour_of_day"))
+    frame.iloc[0, 0] = np.nan
+    backwards = frame[frame.columns[::-1]]
+    registry.save_model(model, info(), training_sample=backwards)
+    golden = registry.metadata("eurusd_1h_xgb_trend").golden
+    rows = {tuple(row) for row in inputs.tolist()}
+    assert {tuple(row) for row in golden.inputs} <= rows

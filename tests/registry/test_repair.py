@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tickserve_registry.errors import CatalogUnreadable
 from tickserve_registry.model_registry import ModelRegistry
 
 
@@ -60,3 +62,37 @@ def test_a_damaged_build_stays_in_the_index(registry: ModelRegistry, saved: Path
     saved.with_suffix(".model").write_bytes(b"damaged")
     assert not registry.rebuild()
     assert [each.build for each in registry.entries()] == [saved.stem]
+
+
+def test_a_lost_index_is_no_empty_registry(registry: ModelRegistry, saved: Path) -> None:
+    """Where models lie without an index nothing pretends that there are none."""
+    before = registry.entries()
+    shutil.rmtree(Path(registry.storage_root, "metadata"))
+    fresh = ModelRegistry(registry.storage_root)
+    with pytest.raises(CatalogUnreadable, match="tickserve rebuild"):
+        fresh.entries()
+    with pytest.raises(CatalogUnreadable):
+        fresh.promote_model(saved.stem)
+    assert fresh.rebuild()
+    assert fresh.entries() == before
+    assert fresh.verify()
+
+
+def test_an_unreadable_build_stays_in_the_index(registry: ModelRegistry, saved: Path) -> None:
+    """A rebuild keeps the entry of a build whose metadata is damaged, and says what is wrong."""
+    whole = saved.read_bytes()
+    saved.write_bytes(whole[:40])
+    assert "files are gone" not in str(registry.verify())
+    assert not registry.rebuild()
+    assert [each.build for each in registry.entries()] == [saved.stem]
+    saved.write_bytes(whole)
+    assert registry.verify()
+
+
+def test_types_edited_by_hand_are_found(registry: ModelRegistry, saved: Path) -> None:
+    """Verify finds a known field of another type, and nothing that reads it breaks."""
+    document = json.loads(saved.read_text())
+    document |= {"performance": {"backtest": "good"}, "training_period": "2020"}
+    saved.write_text(json.dumps(document))
+    assert "performance" in str(registry.verify())
+    assert len(registry.list_models()) == len(registry.compare([saved.stem])) == 1

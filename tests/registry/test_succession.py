@@ -74,9 +74,27 @@ def test_a_kept_build_goes_on_alone(registry: ModelRegistry, classifier: Any, in
         registry.rollback(FAMILY)
 
 
+def test_a_name_that_is_not_the_champion_is_refused(three: ModelRegistry) -> None:
+    """Rolling back "to" a version would do something else, so it is refused."""
+    with pytest.raises(NothingToRestore, match="name the family"):
+        three.rollback(f"{FAMILY}_v1")
+    assert serving(three) == [3]
+
+
+def test_a_family_means_candidate_or_champion(
+    three: ModelRegistry, classifier: Any, info: Any
+) -> None:
+    """Promoted by the family's name is what waits in staging, archived is what serves."""
+    three.save_model(classifier, info(version=4))
+    assert three.archive_model(FAMILY).model_id == f"{FAMILY}_v3"
+    assert three.promote_model(FAMILY).model_id == f"{FAMILY}_v4"
+
+
 def change(action: str, build: str) -> Change:
     """Return a promotion or a rollback."""
-    return Change(at="", who="", action=action, build=build, target="production", digest="")
+    return Change(
+        at="", who="", action=action, build=build, origin="staging", target="production", digest=""
+    )
 
 
 @settings(max_examples=500, deadline=None)

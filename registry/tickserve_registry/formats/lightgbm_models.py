@@ -71,6 +71,7 @@ def capture(model: Any, *, shape: Shape, trust: Trust) -> NativeModel:  # noqa: 
         predict=predictor(booster),
         to_onnx=partial(_to_onnx, dump),
         features=_names(booster),
+        width=int(booster.num_feature()),
         output_kind=_output_kind(dump),
         splits=NO_SPLITS if _unreadable(dump) else splits_of(_trees(dump)),
     )
@@ -83,7 +84,7 @@ def load(data: bytes, *, native_class: str, trust: Trust) -> Any:  # noqa: ARG00
     try:
         return lightgbm.Booster(model_str=data.decode("utf-8"))
     except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
-        problem = f"does not parse ({str(error)[:400]})"
+        problem = f"does not parse ({str(error).splitlines()[0][:200]})"
         raise FormatRefused(kind="LightGBM file", problem=problem) from error
 
 

@@ -41,7 +41,7 @@ class NativeModel(msgspec.Struct, frozen=True, kw_only=True):
 
     `to_onnx` takes the number of features and returns the model with one float32 `input` and
     one float32 `output`; it raises FormatRefused where it cannot. `features` are the names that
-    the model was trained with, where it knows them.
+    the model was trained with, and `width` their number, where it knows them.
     """
 
     framework: str
@@ -52,6 +52,7 @@ class NativeModel(msgspec.Struct, frozen=True, kw_only=True):
     predict: Predict
     to_onnx: Callable[[int], onnx.ModelProto]
     features: tuple[str, ...] = ()
+    width: int | None = None
     output_kind: OutputKind | None = None
     splits: Splits = NO_SPLITS
 

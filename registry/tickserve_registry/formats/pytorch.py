@@ -14,6 +14,7 @@ import numpy.typing as npt
 import onnx
 
 from tickserve_registry.errors import FormatRefused
+from tickserve_registry.formats.exported_program import require_plain, without_samples
 from tickserve_registry.formats.graph import INPUT, OUTPUT, single_output
 from tickserve_registry.formats.native import (
     Array,
@@ -42,14 +43,16 @@ def capture(model: Any, *, shape: Shape, trust: Trust) -> NativeModel:  # noqa: 
     """
     import torch
 
-    module = copy.deepcopy(model).cpu().eval()
+    module = copy.deepcopy(model).cpu().float().eval()
     size = (shape.window, shape.features) if shape.window else (shape.features,)
     example = torch.zeros(EXAMPLE_ROWS, *size)
     rows = torch.export.Dim("rows", min=1)
     buffer = io.BytesIO()
     try:
-        program = torch.export.export(module, (example,), dynamic_shapes=({0: rows},))
-        torch.export.save(program, buffer)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an LSTM caches its weights while it is traced
+            program = torch.export.export(module, (example,), dynamic_shapes=({0: rows},))
+            torch.export.save(program, buffer)
     except Exception as error:
         problem = f"cannot be exported for inputs [rows, {', '.join(map(str, size))}] ({error})"
         raise FormatRefused(kind=f"torch {type(model).__name__}", problem=problem[:500]) from error
@@ -58,16 +61,22 @@ def capture(model: Any, *, shape: Shape, trust: Trust) -> NativeModel:  # noqa: 
         framework_version=installed("torch"),
         format="pt2",
         native_class=type(model).__name__,
-        data=buffer.getvalue(),
+        data=without_samples(buffer.getvalue()),
         predict=predictor(module),
         to_onnx=partial(_to_onnx, module, example),
     )
 
 
-def load(data: bytes, *, native_class: str, trust: Trust) -> Any:  # noqa: ARG001 - no pickle in it
-    """Return the module that was exported; raises FormatRefused."""
+def load(data: bytes, *, native_class: str, trust: Trust) -> Any:  # noqa: ARG001 - the program knows
+    """Return the module that was exported. Raises FormatRefused.
+
+    An archive that makes torch unpickle, evaluate or look up anything is a pickle in all but
+    name: PickleRefused without the opt-in.
+    """
     import torch
 
+    if not trust.allow_pickle:
+        data = require_plain(data)
     try:
         return torch.export.load(io.BytesIO(data)).module()
     except Exception as error:

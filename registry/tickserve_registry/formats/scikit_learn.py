@@ -84,6 +84,7 @@ def capture(model: Any, *, shape: Shape, trust: Trust) -> NativeModel:  # noqa: 
         predict=predict,
         to_onnx=partial(_to_onnx, model),
         features=tuple(str(each) for each in getattr(model, "feature_names_in_", ())),
+        width=getattr(model, "n_features_in_", None),
         output_kind=_output_kind(model),
         splits=_splits(model),
     )
@@ -181,9 +182,12 @@ def _is_skops(data: bytes) -> bool:
 
 def _classes(model: Any) -> int:
     """Return how many classes a classifier tells apart."""
-    found = getattr(model, "classes_", ())
+    found: Any = getattr(model, "classes_", ())
     if isinstance(found, list):
         problem = "tells several targets apart at once"
+        raise FormatRefused(kind=f"scikit-learn {type(model).__name__}", problem=problem)
+    if len(found) == 1:
+        problem = f"was trained on one class, {found[0]}, and can tell nothing apart"
         raise FormatRefused(kind=f"scikit-learn {type(model).__name__}", problem=problem)
     return len(found)
 

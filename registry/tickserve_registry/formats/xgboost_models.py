@@ -79,6 +79,7 @@ def capture(model: Any, *, shape: Shape, trust: Trust) -> NativeModel:  # noqa: 
         predict=predictor(model),
         to_onnx=partial(_to_onnx, booster),
         features=tuple(booster.feature_names or ()),
+        width=int(booster.num_features()),
         output_kind=_output_kind(objective),
         splits=splits_of(_trees(learner)) if _is_readable(learner) else NO_SPLITS,
     )
@@ -94,7 +95,7 @@ def load(data: bytes, *, native_class: str, trust: Trust) -> Any:  # noqa: ARG00
     try:
         model.load_model(bytearray(data))
     except xgboost.core.XGBoostError as error:
-        problem = f"does not parse ({str(error)[:400]})"
+        problem = f"does not parse ({str(error).splitlines()[0][:200]})"
         raise FormatRefused(kind="XGBoost file", problem=problem) from error
     return model
 

@@ -10,7 +10,7 @@ import typer
 
 from tickserve_registry.errors import RegistryError
 from tickserve_server.cli import evaluation, lifecycle, listing, process, repair, service
-from tickserve_server.cli.output import fail
+from tickserve_server.cli.output import FAILURE, fail
 from tickserve_server.errors import DaemonError
 from tickserve_server.launcher import MISSING_EXTRA
 
@@ -42,6 +42,11 @@ def main() -> None:
         app()
     except (DaemonError, RegistryError) as error:
         fail(str(error))
+    except BrokenPipeError:
+        sys.stderr.close()  # nobody reads on; the interpreter must not say so either
+        sys.exit(FAILURE)
+    except OSError as error:
+        fail(f"{error.filename or 'the file system'}: {error.strerror or error}")
     except KeyboardInterrupt:
         sys.exit(130)
 

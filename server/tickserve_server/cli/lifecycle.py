@@ -20,7 +20,15 @@ from tickserve_registry.document import read_strictly
 from tickserve_registry.errors import PromotionRefused
 from tickserve_registry.intake import Imported, candidates
 from tickserve_registry.lifecycle import PromotionRecord
-from tickserve_server.cli.output import FAILURE, JsonFlag, console, fail, print_json
+from tickserve_server.cli.output import (
+    FAILURE,
+    JsonFlag,
+    cell,
+    console,
+    fail,
+    print_json,
+    printable,
+)
 from tickserve_server.cli.registry import (
     ALLOW_PICKLE,
     FAMILY,
@@ -30,6 +38,7 @@ from tickserve_server.cli.registry import (
     complete_environments,
     create_registry,
     open_registry,
+    require_environment,
 )
 
 POLICY_REFUSED = 3
@@ -37,7 +46,11 @@ POLICY_REFUSED = 3
 FILE = typer.Argument(..., help="Model file; its first bytes tell its framework.")
 INFO = typer.Option(..., "--info", help="JSON file with the metadata.")
 INTO = typer.Option(
-    "staging", "--environment", help="Where to save.", autocompletion=complete_environments
+    "staging",
+    "--environment",
+    help="Where to save.",
+    autocompletion=complete_environments,
+    callback=require_environment,
 )
 SAMPLE = typer.Option(
     None, "--sample", help="Inputs like those of training, .npy or .csv, to prove the model on."
@@ -51,7 +64,8 @@ DRY_RUN = typer.Option(False, "--dry-run", help="Only say what would be imported
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command(
-        epilog="Example: tickserve save trained.ubj --info info.json --sample rows.npy",
+        epilog="Example: tickserve save trained.ubj --info info.json --sample rows.csv\n\n"
+        "Exit code 3: into production against the promotion policy.",
     )(save)
     app.command(
         epilog="Examples: tickserve promote eurusd_1h_xgb_trend_v2\n\n"
@@ -89,9 +103,11 @@ def save(  # noqa: PLR0917 - Typer passes options by name
     build = Path(path).stem
     serving = registry.metadata(build).serving
     if as_json:
-        print_json({"build": build, "model_path": path, "metadata_path": meta_path})
+        saved = {"build": build, "model_path": path, "metadata_path": meta_path}
+        print_json(saved | {"serving": msgspec.to_builtins(serving)})
         return
-    why = f" ({serving.reason})" if serving.reason else ""
+    proof = f"error {serving.parity.max_abs_error:.1e}" if serving.parity.max_abs_error else "exact"
+    why = f" ({serving.reason or f'{proof} over {serving.parity.probes} probes'})"
     console().print(f"{build} is in {environment}, served by {serving.engine}{why}", markup=False)
 
 
@@ -167,7 +183,7 @@ def _show_refusal(error: PromotionRefused, *, as_json: bool) -> NoReturn:
     else:
         table = Table("rule", "asked", "found", box=box.SIMPLE_HEAD, pad_edge=False)
         for each in error.unmet:
-            table.add_row(each.rule, each.asked, each.found)
+            table.add_row(cell(each.rule), cell(each.asked), cell(each.found))
         Console(stderr=True).print(table)
     fail(
         f"{error.build} does not meet the promotion policy; overrule it with --force --reason",
@@ -182,7 +198,7 @@ def _rows(path: Path) -> Any:
         if path.suffix == ".csv":
             import pandas as pd
 
-            return pd.read_csv(path).to_numpy(dtype=np.float32)
+            return pd.read_csv(path)
         return np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise
@@ -199,7 +215,7 @@ def _report(record: PromotionRecord, *, as_json: bool) -> None:
     for build in record.archived:
         out.print(f"{build} is in the archive", highlight=False)
     for rule in record.overruled:
-        out.print(f"overruled: {rule}", highlight=False)
+        out.print(f"overruled: {printable(rule)}", highlight=False, markup=False)
 
 
 def _with_progress(found: Iterable[Imported], *, total: int) -> Iterator[Imported]:

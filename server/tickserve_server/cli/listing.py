@@ -10,8 +10,9 @@ import typer
 from rich import box
 from rich.table import Column, Table
 
+from tickserve_registry.comparison import block_of
 from tickserve_registry.listing import FIGURES, PHASES
-from tickserve_server.cli.output import JsonFlag, console, print_json
+from tickserve_server.cli.output import FAILURE, JsonFlag, cell, console, print_json, printable
 from tickserve_server.cli.registry import (
     FAMILY,
     MODEL,
@@ -19,6 +20,7 @@ from tickserve_server.cli.registry import (
     complete_environments,
     complete_models,
     open_registry,
+    require_environment,
 )
 
 ENVIRONMENT = typer.Option(
@@ -26,6 +28,7 @@ ENVIRONMENT = typer.Option(
     "--environment",
     help="Only staging, production or archive.",
     autocompletion=complete_environments,
+    callback=require_environment,
 )
 MARKET = typer.Option(None, "--market", help="Only this market.")
 STATUS = typer.Option(None, "--status", help="Only this status.")
@@ -41,8 +44,9 @@ SOME_MODEL = typer.Argument(
 LIMIT = typer.Option(50, "--limit", min=1, help="Latest changes, at most.")
 
 NONE = "–"
-ROWS = {**dict.fromkeys(FIGURES, 2), "n_trades": 0, "net_pnl": 2}
-"""Figures and the digits they are shown with."""
+ROWS = (*FIGURES, "n_trades", "n_days", "net_pnl")
+COUNTS = ("n_trades", "n_days")
+SHARES = ("max_drawdown", "win_rate")
 
 HEADINGS = ("Sharpe", "max dd", "win", "pf")
 
@@ -82,14 +86,15 @@ def models(
         table.add_row(
             row["build"],
             row["environment"],
-            row["framework"],
-            _number(row["validation_sharpe_ratio"]),
-            _number(row["live_sharpe_ratio"]),
+            cell(row["framework"]),
+            _figure("sharpe_ratio", row["validation_sharpe_ratio"]),
+            _figure("sharpe_ratio", row["live_sharpe_ratio"]),
         )
     console().print(table)
-    for row in rows:
-        if row["problem"]:
-            console().print(f"[red]unreadable[/red] {row['build']}: {row['problem']}")
+    unreadable = [row for row in rows if row["problem"]]
+    for row in unreadable:
+        console().print(f"unreadable: {row['build']}: {printable(row['problem'])}", markup=False)
+    raise typer.Exit(FAILURE if unreadable else 0)
 
 
 def show(model: str = MODEL, storage: str | None = STORAGE, as_json: bool = JsonFlag) -> None:
@@ -101,11 +106,11 @@ def show(model: str = MODEL, storage: str | None = STORAGE, as_json: bool = Json
         return
     out = console()
     for name, value in _described(document).items():
-        out.print(f"{name:14} {value}", highlight=False, markup=False)
+        out.print(f"{name:14} {printable(value)}", highlight=False, markup=False)
     table = _table(*PHASES, first="performance")
-    blocks = [(document.get("performance") or {}).get(phase) or {} for phase in PHASES]
-    for figure, digits in ROWS.items():
-        shown = (_number(block.get(figure), digits=digits) for block in blocks)
+    blocks = [block_of(document, phase) for phase in PHASES]
+    for figure in ROWS:
+        shown = (_figure(figure, block.get(figure)) for block in blocks)
         table.add_row(figure.removeprefix("n_").replace("_", " "), *shown)
     out.print(table)
 
@@ -125,15 +130,16 @@ def compare(
         for phase in PHASES:
             table.add_row(
                 f"  {phase}",
-                *(_number(row[f"{phase}_{figure}"]) for figure in FIGURES),
-                _number(row[f"{phase}_n_trades"], digits=0),
-                _share(row.get(f"{phase}_sharpe_decay")),
+                *(_figure(figure, row[f"{phase}_{figure}"]) for figure in FIGURES),
+                _figure("n_trades", row[f"{phase}_n_trades"]),
+                _figure("win_rate", row.get(f"{phase}_sharpe_decay"), digits=0),
             )
     console().print(table if rows else "nothing is in production; name what to compare")
     for row in rows:
         if not row["comparable"] and row["live_n_trades"] is not None:
             reasons = "; ".join(row["not_comparable_reasons"])
-            console().print(f"{row['build']}: not comparable, {reasons}", highlight=False)
+            text = f"{row['build']}: not comparable, {printable(reasons)}"
+            console().print(text, highlight=False, markup=False)
 
 
 def history(
@@ -154,7 +160,7 @@ def history(
         rules = [f"overruled {rule}" for rule in change.overruled]
         why = "; ".join(filter(None, [change.who, change.reason, *rules]))
         when = change.at.replace("T", " ")[: len("2025-03-25 14:30")]
-        table.add_row(when, change.action, change.build, why)
+        table.add_row(cell(when), cell(change.action), cell(change.build), cell(why))
     console().print(table)
 
 
@@ -174,17 +180,23 @@ def _described(document: dict[str, Any]) -> dict[str, str]:
     parity = serving["parity"]
     error = parity["max_abs_error"]
     proof = NONE if error is None else f"error {error:.1e} over {parity['probes']} probes"
-    period = document.get("training_period") or {}
+    period = document.get("training_period")
+    trained = period if isinstance(period, dict) else {}
+    shape = document["input"]
     shown = {
         "build": document["build"],
         "environment": document["environment"],
         "created": document["created_at"],
+        "size": f"{document['size']:,} bytes",
         "framework": f"{document['framework']} {document.get('framework_version', '')}",
         "served by": f"{serving['engine']} ({serving.get('reason') or proof})",
         "digest": serving["digest"][:16],
         "features": ", ".join(document["features"]),
         "thresholds": _thresholds(output),
-        "trained on": f"{period.get('start')} … {period.get('end')}" if period else NONE,
+        "input": f"{shape['kind']}, {shape['length']} × {len(document['features'])} float32",
+        "output": output.get("kind", NONE),
+        "trained on": f"{trained.get('start', NONE)} … {trained.get('end', NONE)}",
+        "author": document.get("author") or NONE,
         "notes": document.get("notes") or NONE,
     }
     return {name: str(value) for name, value in shown.items()}
@@ -200,9 +212,10 @@ def _thresholds(output: dict[str, Any]) -> str:
 def _table(*headings: str | Column, first: str, right: bool = True) -> Table:
     justify: Any = "right" if right else "left"
     columns = [
-        each if isinstance(each, Column) else Column(each, justify=justify) for each in headings
+        each if isinstance(each, Column) else Column(each, justify=justify, no_wrap=True)
+        for each in headings
     ]
-    table = Table(Column(first, no_wrap=True), *columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(Column(first, overflow="fold"), *columns, box=box.SIMPLE_HEAD, pad_edge=False)
     table.padding = (0, 1, 0, 0)
     return table
 
@@ -219,9 +232,10 @@ def _missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _number(value: Any, *, digits: int = 2) -> str:
-    return f"{value:,.{digits}f}" if isinstance(value, int | float) else NONE
-
-
-def _share(value: Any) -> str:
-    return f"{value:.0%}" if isinstance(value, int | float) else NONE
+def _figure(name: str, value: Any, *, digits: int = 1) -> str:
+    """Return a figure as people read it: shares in percent, counts whole."""
+    if not isinstance(value, int | float):
+        return NONE
+    if name in SHARES:
+        return f"{value:.{digits}%}"
+    return f"{value:,.0f}" if name in COUNTS else f"{value:,.2f}"

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any, NoReturn
 
 import msgspec
 import typer
 from rich.console import Console
+from rich.text import Text
 
 FAILURE = 1
+PIPE_COLUMNS = 250
 
 JsonFlag = typer.Option(False, "--json", help="Print JSON for scripts.")
 
 
 def console() -> Console:
-    """Return the console of standard output; it colours only a terminal."""
-    return Console(soft_wrap=not sys.stdout.isatty())
+    """Return the console of standard output; it colours and cuts only on a terminal."""
+    if sys.stdout.isatty():
+        return Console()
+    return Console(soft_wrap=True, width=None if os.environ.get("COLUMNS") else PIPE_COLUMNS)
+
+
+def cell(value: object) -> Text:
+    """Return a table's cell of anybody's text: no markup, no commands to the terminal."""
+    return Text(printable(value))
+
+
+def printable(value: object) -> str:
+    """Return a text on one line, without what terminals take for commands."""
+    return "".join(each if each.isprintable() else " " for each in str(value))
 
 
 def print_json(value: Any) -> None:

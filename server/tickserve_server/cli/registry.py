@@ -11,7 +11,7 @@ import typer
 from tickserve_registry.catalog import CatalogFile, Entry
 from tickserve_registry.layout import ENVIRONMENTS, Layout
 from tickserve_registry.model_registry import ModelRegistry
-from tickserve_server.errors import StorageUnusable
+from tickserve_server.errors import RegistryMissing, StorageUnusable
 from tickserve_server.settings import Settings, load_settings
 
 
@@ -30,6 +30,13 @@ def complete_families(ctx: typer.Context, incomplete: str) -> list[str]:
 def complete_environments(incomplete: str) -> list[str]:
     """Return environments that begin like this."""
     return [name for name in ENVIRONMENTS if name.startswith(incomplete)]
+
+
+def require_environment(value: str | None) -> str | None:
+    """Return an environment's name, or end with the usage and the names that there are."""
+    if value is not None and value not in ENVIRONMENTS:
+        raise typer.BadParameter(f"{value!r} is none of {', '.join(ENVIRONMENTS)}")
+    return value
 
 
 STORAGE = typer.Option(None, "--storage", help=r"Storage root. \[default: ./model_storage]")
@@ -52,8 +59,8 @@ def open_registry(storage: str | None, *, allow_pickle: bool = False) -> ModelRe
     """Return the registry in a storage root; raise StorageUnusable where there is none."""
     settings = _settings(storage)
     root = settings.storage_root
-    if not (root / "metadata").is_dir():
-        raise StorageUnusable(root=root, reason="holds no registry")
+    if not any((root / folder).is_dir() for folder in ("metadata", *ENVIRONMENTS)):
+        raise RegistryMissing(root=root)
     return _opened(settings, allow_pickle=allow_pickle)
 
 

@@ -15,6 +15,7 @@ from tests.models import sum_model
 from tickserve_registry.model_registry import ModelRegistry
 from tickserve_server.cli import app, main
 from tickserve_server.cli.registry import complete_families, complete_models
+from tickserve_server.errors import RegistryMissing
 
 FAMILY = "eurusd_1h_net_trend"
 COMMANDS = [
@@ -74,6 +75,7 @@ def test_models_lists_validation_beside_live(run: Run, storage: Path) -> None:
     ModelRegistry(storage).record_live_performance(build, {"sharpe_ratio": -0.25})
     shown = run("models").output
     assert "1.50" in shown
+    assert shown.index("_v1_") < shown.index("_v2_")
     assert "-0.25" in shown
     rows = json.loads(run("models", "--json", "--environment", "staging").output)
     assert [(row["model_id"], row["live_sharpe_ratio"]) for row in rows] == [(f"{FAMILY}_v2", None)]
@@ -139,7 +141,10 @@ def test_save_from_a_file(run: Run, tmp_path: Path) -> None:
     assert Path(saved["model_path"]).is_file()
     assert ModelRegistry(fresh).verify()
     sample.write_text("a,b\none,2\n")
-    assert "no rows of numbers" in run("save", str(model), *options).output
+    refused = run("save", str(model), *options, root=tmp_path / "other")
+    assert "training_sample holds no numbers" in str(refused.exception)
+    sample.write_text("b,a\n1,2\n")
+    assert run("save", str(model), *options, root=tmp_path / "third").exit_code == 0
 
 
 def test_import_reports_each_and_fails_for_the_refused(run: Run, storage: Path) -> None:
@@ -180,6 +185,38 @@ def test_errors_are_one_line(
         assert ended.value.code == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert words in line
+
+
+def test_texts_of_others_change_nothing_on_the_screen(run: Run) -> None:
+    """Brackets, escapes and line ends in a reason are shown, not obeyed."""
+    reason = "back to [/path] [red]now[/red]\x1b[2J\nnext"
+    assert run("promote", f"{FAMILY}_v2", "--reason", reason).exit_code == 0
+    shown = run("history").output
+    assert "back to [/path] [red]now[/red]" in shown
+    assert "\x1b" not in shown
+
+
+def test_a_pipe_gets_whole_tables(run: Run) -> None:
+    """Nothing is cut where no terminal sets the width."""
+    for command in ("models", "history", "compare"):
+        assert "…" not in run(command).output
+    assert "production" in run("models").output
+
+
+def test_an_unknown_environment_is_wrong_usage(run: Run) -> None:
+    """The names that there are, and exit code 2."""
+    result = run("models", "--environment", "prod")
+    assert result.exit_code == 2
+    assert "staging" in result.output
+
+
+def test_a_folder_without_a_registry(tmp_path: Path) -> None:
+    """A mistyped storage is named, and not made."""
+    with pytest.raises(RegistryMissing, match="--storage"):
+        CliRunner().invoke(
+            app, ["models", "--storage", str(tmp_path / "no")], catch_exceptions=False
+        )
+    assert not (tmp_path / "no").exists()
 
 
 def test_names_are_completed(storage: Path, tmp_path: Path) -> None:
