@@ -153,9 +153,9 @@ def history(
     if as_json:
         print_json([msgspec.to_builtins(change) for change in changes])
         return
-    table = _table(
-        "what", Column("build", no_wrap=True), "who and why", first="when, UTC", right=False
-    )
+    folded = (Column(each, overflow="fold") for each in ("build", "who and why"))
+    whole = [Column(each, no_wrap=True) for each in ("when, UTC", "what")]
+    table = _table(whole[1], *folded, first=whole[0])
     for change in changes:
         rules = [f"overruled {rule}" for rule in change.overruled]
         why = "; ".join(filter(None, [change.who, change.reason, *rules]))
@@ -209,13 +209,13 @@ def _thresholds(output: dict[str, Any]) -> str:
     return f"long above {above}, short below {below}"
 
 
-def _table(*headings: str | Column, first: str, right: bool = True) -> Table:
-    justify: Any = "right" if right else "left"
+def _table(*headings: str | Column, first: str | Column) -> Table:
     columns = [
-        each if isinstance(each, Column) else Column(each, justify=justify, no_wrap=True)
+        each if isinstance(each, Column) else Column(each, justify="right", no_wrap=True)
         for each in headings
     ]
-    table = Table(Column(first, overflow="fold"), *columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    leading = first if isinstance(first, Column) else Column(first, overflow="fold")
+    table = Table(leading, *columns, box=box.SIMPLE_HEAD, pad_edge=False)
     table.padding = (0, 1, 0, 0)
     return table
 
