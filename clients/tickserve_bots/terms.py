@@ -65,6 +65,7 @@ def costs_of(given: Mapping[str, float] | None, metadata: Metadata) -> Costs:
         costs = _converted(stated, Costs)
         in_bounds = all(0 <= value < np.inf for value in dataclasses.astuple(costs))
         _require(in_bounds, "costs are finite and not negative")
+        _require(costs.fee_rate < 1, "fee_rate is a fraction of the amount traded, below 1")
     except ValueError as error:
         raise EvaluationRefused(
             build=metadata.build,

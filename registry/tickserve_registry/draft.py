@@ -42,7 +42,7 @@ class Draft:
             if each.family == family and each.environment == "production"
         ]
 
-    def add(self, new: NewBuild, environment: Environment) -> Entry:
+    def add(self, new: NewBuild, environment: Environment, *, action: str) -> Entry:
         """Plan to store a new build."""
         document = new.document | {"environment": environment, "status": environment}
         entry = entry_of(view(document, source=new.build), self._layout)
@@ -52,7 +52,7 @@ class Draft:
                 path = self._layout.file(new.build, environment, suffix)
                 self._files.append(NewFile(path=path, data=data))
         self._put(entry, document)
-        self._note("save", entry, origin=None)
+        self._note(action, entry, origin=None)
         return entry
 
     def move(

@@ -60,9 +60,11 @@ class Importer:
         if dry_run:
             return outcome(outcome="would import", build=new.build)
         try:
-            self._lifecycle.store(new, environment=candidate.environment, keep=True)
+            self._lifecycle.store(
+                new, environment=candidate.environment, keep=True, action="import"
+            )
         except PromotionRefused as error:
-            self._lifecycle.store(new, environment="staging")
+            self._lifecycle.store(new, environment="staging", action="import")
             return outcome(
                 outcome="imported", build=new.build, environment="staging", reason=str(error)
             )

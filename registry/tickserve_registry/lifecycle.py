@@ -74,7 +74,14 @@ class Lifecycle:
         self._reader = reader
         self._policy = policy
 
-    def store(self, new: NewBuild, *, environment: Environment, keep: bool = False) -> Entry:
+    def store(
+        self,
+        new: NewBuild,
+        *,
+        environment: Environment,
+        keep: bool = False,
+        action: str = "save",
+    ) -> Entry:
         """Add a new build; in production it displaces the champions unless `keep`.
 
         Raises BuildExists or PromotionRefused; then nothing has been written.
@@ -88,7 +95,7 @@ class Lifecycle:
                     raise PromotionRefused(build=new.build, origin="training", unmet=unmet)
                 for each in () if keep else champions:
                     draft.move(each, "archive", action="archive", reason=None)
-            return draft.add(new, environment)
+            return draft.add(new, environment, action=action)
 
     def move(
         self,

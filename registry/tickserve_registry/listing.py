@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ COLUMNS = (
     "metadata_path",
 )
 
+_described = attrgetter(*COLUMNS)
+
 Row = tuple[tuple[float | None, ...], str | None]
 """The figures of a build in the order of FIGURE_COLUMNS, and why there are none."""
 
@@ -53,13 +56,11 @@ class Listing:
         Metadata that cannot be read costs its own row's figures only: `problem` says why.
         """
         rows = [self._row(entry) for entry in entries]
-        columns: dict[str, Any] = {
-            name: [getattr(entry, name) for entry in entries] for name in COLUMNS
-        }
+        columns: dict[str, Any] = _transposed(COLUMNS, map(_described, entries))
         for name in ("file_path", "metadata_path"):
             columns[name] = [f"{self._root}/{path}" for path in columns[name]]
-        for place, name in enumerate(FIGURE_COLUMNS):
-            columns[name] = pd.Series([figures[place] for figures, _ in rows], dtype="float64")
+        figures = _transposed(FIGURE_COLUMNS, (each for each, _ in rows))
+        columns |= {name: pd.Series(each, dtype="float64") for name, each in figures.items()}
         columns["problem"] = pd.Series([problem for _, problem in rows], dtype=object)
         return pd.DataFrame(columns)
 
@@ -83,6 +84,11 @@ class Listing:
         except (MetadataRefused, FileNotFoundError, ValueError) as error:
             return (None,) * len(FIGURE_COLUMNS), str(error)
         return tuple(figures_of(document)), None
+
+
+def _transposed(names: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> dict[str, Sequence[Any]]:
+    columns = list(zip(*rows, strict=True)) or [()] * len(names)
+    return dict(zip(names, columns, strict=True))
 
 
 def figures_of(document: dict[str, Any]) -> list[float | None]:

@@ -108,6 +108,7 @@ def test_an_old_folder_is_brought_in(registry: ModelRegistry, old: OldStorage) -
     assert (document["notes"], document["status"], document["version"]) == ("second", "staging", 2)
     assert "file_path" not in document
     assert registry.verify()
+    assert [change.action for change in registry.history()] == ["import", "import"]
     trusting = ModelRegistry(registry.storage_root, allow_pickle=True)
     again = list(trusting.import_folder(old.root))
     assert [each.outcome for each in again] == ["present", "present", "imported"]
