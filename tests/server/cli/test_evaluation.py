@@ -61,6 +61,7 @@ def test_a_script_gets_what_was_written(storage: Path) -> None:
         (("--from", "2017-06-01"), "training_period, 2017-04-21 to 2017-08-14"),
         (("--bars", "nowhere.csv"), "bars nowhere.csv: there is no such file"),
         (("--spread", "-1"), "costs are finite and not negative"),
+        (("--fee-rate", "2"), "fee_rate is a fraction"),
     ],
 )
 def test_a_refusal_is_one_line(storage: Path, arguments: tuple[str, ...], words: str) -> None:
