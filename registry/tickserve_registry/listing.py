@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tickserve_registry.catalog import Entry
@@ -38,8 +40,8 @@ COLUMNS = (
 
 _described = attrgetter(*COLUMNS)
 
-Row = tuple[tuple[float | None, ...], str | None]
-"""The figures of a build in the order of FIGURE_COLUMNS, and why there are none."""
+Row = tuple[tuple[float, ...], str | None]
+"""The figures of a build in the order of FIGURE_COLUMNS, NaN for none, and why there are none."""
 
 
 class Listing:
@@ -56,11 +58,13 @@ class Listing:
         Metadata that cannot be read costs its own row's figures only: `problem` says why.
         """
         rows = [self._row(entry) for entry in entries]
-        columns: dict[str, Any] = _transposed(COLUMNS, map(_described, entries))
+        described = list(zip(*map(_described, entries), strict=True)) or [()] * len(COLUMNS)
+        columns: dict[str, Any] = dict(zip(COLUMNS, described, strict=True))
         for name in ("file_path", "metadata_path"):
             columns[name] = [f"{self._root}/{path}" for path in columns[name]]
-        figures = _transposed(FIGURE_COLUMNS, (each for each, _ in rows))
-        columns |= {name: pd.Series(each, dtype="float64") for name, each in figures.items()}
+        figures = np.array([each for each, _ in rows], dtype=np.float64)
+        figures = figures.reshape(-1, len(FIGURE_COLUMNS))
+        columns |= {name: figures[:, place] for place, name in enumerate(FIGURE_COLUMNS)}
         columns["problem"] = pd.Series([problem for _, problem in rows], dtype=object)
         return pd.DataFrame(columns)
 
@@ -82,13 +86,8 @@ class Listing:
             except FileNotFoundError:  # moved since the index was read
                 document = self._reader.metadata(entry.build).document
         except (MetadataRefused, FileNotFoundError, ValueError) as error:
-            return (None,) * len(FIGURE_COLUMNS), str(error)
-        return tuple(figures_of(document)), None
-
-
-def _transposed(names: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> dict[str, Sequence[Any]]:
-    columns = list(zip(*rows, strict=True)) or [()] * len(names)
-    return dict(zip(names, columns, strict=True))
+            return (math.nan,) * len(FIGURE_COLUMNS), str(error)
+        return tuple(math.nan if each is None else each for each in figures_of(document)), None
 
 
 def figures_of(document: dict[str, Any]) -> list[float | None]:
