@@ -80,6 +80,8 @@ class CatalogFile:
         lines = msgspec.json.Encoder().encode_lines(ordered).strip().replace(b"\n", b",\n")
         head = b'{"transaction": "%s",\n"models": [\n' % transaction.encode()
         write_atomic(self.path, head + lines + b"\n]}\n")
+        key = self._key()  # the lock is held, so this is the file just written
+        self._read = None if key is None else (key, Catalog(tuple(ordered), transaction))
 
     def _key(self) -> Key | None:
         try:

@@ -287,19 +287,11 @@ class ModelRegistry:
 
     def find(self, name: str, *, version: Any = None, environment: str | None = None) -> Entry:
         """Return the newest build that goes by the name. Raises ModelNotFound."""
-        entries = self.entries()
-        name = _normalised(name)
-        wanted = None if version is None else parse_version(version)
-        found = [
-            entry
-            for entry in entries
-            if name in (entry.family, entry.model_id, entry.build)
-            and wanted in (None, entry.version)
-            and environment in (None, entry.environment)
-        ]
+        found = self._called(name, version=version, environment=environment)
         if not found:
-            known = {each for entry in entries for each in (entry.family, entry.model_id)}
-            raise ModelNotFound(name=name, nearest=difflib.get_close_matches(name, known))
+            known = {each for entry in self.entries() for each in (entry.family, entry.model_id)}
+            nearest = difflib.get_close_matches(_normalised(name), known)
+            raise ModelNotFound(name=_normalised(name), nearest=nearest)
         return max(found, key=lambda entry: (entry.version, entry.date))
 
     def metadata(self, name: str) -> Metadata:
@@ -359,16 +351,26 @@ class ModelRegistry:
 
         So a family's name means the candidate where it is promoted, the champion where archived.
         """
-        try:
-            return self.find(name, environment=environment)
-        except ModelNotFound:
-            return self.find(name)
+        there = self._called(name, environment=environment)
+        return self.find(name, environment=environment if there else None)
 
     def _all_called(self, name: str) -> list[Entry]:
         """Return every build that goes by the name. Raises ModelNotFound."""
         self.find(name)
+        return self._called(name)
+
+    def _called(
+        self, name: str, *, version: Any = None, environment: str | None = None
+    ) -> list[Entry]:
         wanted = _normalised(name)
-        return [e for e in self.entries() if wanted in (e.family, e.model_id, e.build)]
+        number = None if version is None else parse_version(version)
+        return [
+            entry
+            for entry in self.entries()
+            if wanted in (entry.build, entry.model_id, entry.family)
+            and number in (None, entry.version)
+            and environment in (None, entry.environment)
+        ]
 
     def _versions(self, name: str) -> list[Entry]:
         """Return the newest build of each version that goes by the name, in order."""
