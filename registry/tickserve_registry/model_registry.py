@@ -101,7 +101,7 @@ class ModelRegistry:
         """
         from tickserve_registry.saving import make_build
 
-        _require_environment(environment, name=str(model_info.get("model_id", "the new model")))
+        _require_environment(environment, name="the new model")
         self._files.try_onnx(model)
         new = make_build(model, model_info, sample=training_sample, trust=self._trust)
         self._sandbox.trust(new.artefact)
