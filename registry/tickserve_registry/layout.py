@@ -63,6 +63,13 @@ class Layout:
         step = self.root
         for part in inside.parts:
             step /= part
-            if step.is_symlink():
+            if _is_link(step):
                 raise ArtefactRefused(path=step, problem="is a symbolic link below the root")
         return path
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except OSError as error:
+        raise ArtefactRefused(path=path, problem=error.strerror or str(error)) from error

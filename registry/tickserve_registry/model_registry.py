@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tickserve_registry.catalog import Entry
-from tickserve_registry.digest import serving_digest
 from tickserve_registry.errors import (
-    ArtefactRefused,
     MetadataRefused,
     ModelNotFound,
     NothingToRestore,
@@ -149,6 +147,7 @@ class ModelRegistry:
         """
         entry = self.find(model_id, version=version, environment=environment)
         metadata, data = self._reader.with_artefact(entry.build, served=False)
+        self._reader.require_indexed(metadata, digest=entry.serving_digest)
         path = self._layout.root / entry.file_path
         model = self._files.load_proven(data, metadata, path=path)
         return model, metadata.document
@@ -312,11 +311,7 @@ class ModelRegistry:
         Raises ArtefactRefused when a file, or anything that determines an answer, has changed.
         """
         metadata, artefact = self._reader.with_artefact(entry.build, served=True)
-        found = serving_digest(metadata.document, serving_sha256=metadata.serving.sha256)
-        if found != entry.serving_digest:
-            problem = "its features, input, output, thresholds or golden rows were changed"
-            path = self._reader.metadata_path(entry.build)
-            raise ArtefactRefused(path=path, problem=problem)
+        self._reader.require_indexed(metadata, digest=entry.serving_digest)
         return ServingModel(entry=entry, metadata=metadata, artefact=artefact)
 
     def native_predict(self, model: ServingModel) -> Predict:
