@@ -59,8 +59,8 @@ def nested(levels: int) -> Any:
 
 
 def repeated(levels: int) -> Any:
-    """Return a few lists that hold each other: 4 ** levels texts if they are written out."""
-    value: Any = "x"
+    """Return a few lists that hold each other: 4 ** levels nulls if they are written out."""
+    value: Any = None
     for _ in range(levels):
         value = [value] * 4
     return value

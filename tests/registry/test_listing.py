@@ -98,6 +98,16 @@ def test_whatever_lies_there_costs_one_row(
     assert (frame["problem"][1], frame["live_sharpe_ratio"][1]) == (None, 1.5)
 
 
+def test_a_young_fingerprint_proves_nothing(listed: ModelRegistry) -> None:
+    """A file of the same inode, size and time is read again while its time is that young."""
+    path = Path(listed.list_models()["metadata_path"][0])
+    later = time.time_ns() + 10**10
+    for value in (b"2.0", b"7.0"):
+        path.write_bytes(path.read_bytes().replace(b": 2.0", b": " + value))
+        os.utime(path, ns=(later, later))
+        assert listed.list_models()["backtest_sharpe_ratio"][0] == float(value)
+
+
 def test_a_replaced_file_is_read_again(listed: ModelRegistry) -> None:
     """A figure that another process writes shows in the next list, cached rows or not."""
     build = listed.find(f"{FAMILY}_v1").build
