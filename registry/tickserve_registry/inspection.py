@@ -62,7 +62,7 @@ class Inspection:
         """Read a metadata file strictly; raise MetadataRefused for one that is out of place."""
         self._layout.require_plain(path)
         document = read_strictly(path)
-        require_stated(document)
+        require_stated(document, source=str(path))
         metadata = view(document, source=str(path))
         environment: Any = metadata.environment
         if environment not in ENVIRONMENTS or path != self._layout.file(

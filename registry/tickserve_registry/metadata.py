@@ -118,10 +118,14 @@ class Stated(msgspec.Struct, frozen=True, kw_only=True):
     output: Output | None = None
 
 
-def require_stated(info: Mapping[str, Any]) -> None:
-    """Refuse metadata whose known fields have other types than they must have."""
-    identity = info.get("model_id")
-    source = identity[:200] if isinstance(identity, str) else "the new model"
+def require_stated(info: Mapping[str, Any], *, source: str | None = None) -> None:
+    """Refuse metadata whose known fields have other types than they must have.
+
+    The refusal says `source`, or what the metadata calls its model.
+    """
+    if source is None:
+        identity = info.get("model_id")
+        source = identity[:200] if isinstance(identity, str) else "the new model"
     document = msgspec.json.decode(write_document(info, source=source))
     _typed(document, Stated, source=source)
 

@@ -11,10 +11,10 @@ import msgspec
 
 from tickserve_registry.catalog import Entry
 from tickserve_registry.errors import (
-    MetadataRefused,
     ModelNotFound,
     NothingToRestore,
     ReasonMissing,
+    RegistryError,
     TransitionRefused,
 )
 from tickserve_registry.history import Change, read_history
@@ -346,7 +346,7 @@ class ModelRegistry:
         """Return a build's metadata, or nothing and why it cannot be read."""
         try:
             return self._reader.metadata(entry.build).document, None
-        except (MetadataRefused, FileNotFoundError) as error:
+        except (RegistryError, FileNotFoundError) as error:
             return {}, str(error)
 
     def _find_first(self, name: str, environment: Environment) -> Entry:

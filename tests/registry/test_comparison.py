@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def test_only_what_was_earned_can_decay(
 ) -> None:
     """Decay is 1 − later/earlier; of a Sharpe that was not positive nothing can be lost."""
     blocks = {"backtest": {"sharpe_ratio": backtest}, "validation": {"sharpe_ratio": validation}}
-    row = compare([(listed.find(FAMILY), {"performance": blocks})]).iloc[0]
+    row = compare([(listed.find(FAMILY), {"performance": blocks}, None)]).iloc[0]
     found = row["validation_sharpe_decay"]
     assert math.isnan(found) if decay is None else found == decay
     assert math.isnan(row["live_sharpe_decay"])
@@ -89,6 +90,26 @@ def test_what_is_no_figure_is_missing(listed: ModelRegistry, value: Any) -> None
     for column in ("backtest_n_trades", "live_net_pnl", "live_sharpe_ratio"):
         assert frame[column].dtype == "float64"
         assert frame[column].isna().all()
+
+
+@pytest.mark.parametrize("kind", ["torn", "link", "pipe"])
+def test_unreadable_metadata_costs_its_own_row(
+    listed: ModelRegistry, tmp_path: Path, kind: str
+) -> None:
+    """The other version is compared; this one says why it is not."""
+    path = Path(listed.list_models()["metadata_path"][1])
+    path.rename(tmp_path / "aside")
+    makers: dict[str, Callable[[], object]] = {
+        "torn": lambda: path.write_text("{"),
+        "link": lambda: path.symlink_to(tmp_path / "aside"),
+        "pipe": lambda: os.mkfifo(path),
+    }
+    makers[kind]()
+    frame = listed.compare([FAMILY])
+    assert frame.loc[:, "model_id"].tolist() == [f"{FAMILY}_v1", f"{FAMILY}_v2"]
+    assert frame["backtest_sharpe_ratio"].tolist()[0] == 2.0
+    assert not frame["comparable"].iloc[1]
+    assert path.name in frame["not_comparable_reasons"].iloc[1][0]
 
 
 def test_no_builds_have_the_same_columns(listed: ModelRegistry) -> None:
