@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from tickserve_registry.errors import CatalogUnreadable
+from tickserve_registry.errors import ArtefactRefused, CatalogUnreadable
 from tickserve_registry.layout import ARTEFACT, METADATA, Environment, Layout
 from tickserve_registry.metadata import Metadata
 from tickserve_registry.naming import parse_build
@@ -95,7 +95,11 @@ class CatalogFile:
         """Refuse a missing index where there are models: it is lost, and not the first one."""
         if not self.path.parent.is_dir():
             raise CatalogUnreadable(path=self.path, problem="its folder is gone")
-        if any(Layout(self.path.parent.parent).metadata_files()):
+        try:
+            lost = any(Layout(self.path.parent.parent).metadata_files())
+        except ArtefactRefused as error:
+            raise CatalogUnreadable(path=self.path, problem=f"it is gone; {error}") from error
+        if lost:
             raise CatalogUnreadable(path=self.path, problem="it is gone, the models are there")
 
 

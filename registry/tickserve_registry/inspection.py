@@ -86,10 +86,11 @@ class Inspection:
         problems: list[str] = []
         try:
             entries = {each.build: each for each in self._transactions.catalog().models}
+            paths = self._layout.metadata_files()
         except RegistryError as error:
             return Report(builds=0, problems=(str(error),))
         seen = set()
-        for path in self._layout.metadata_files():
+        for path in paths:
             try:
                 metadata = self.metadata_at(path)
                 seen.add(metadata.build)

@@ -360,6 +360,29 @@ def test_a_file_that_crashes_its_parser_kills_a_child_only(storage: ModelRegistr
     assert "killed by SIG" in reasons[-1], reasons
 
 
+@pytest.mark.parametrize("place", ["version", "market", "environment"])
+def test_a_closed_folder_is_not_an_empty_one(shared: Path, place: str) -> None:
+    """A rebuild by who may not enter it is refused, rather than write an index without it."""
+    storage = ModelRegistry(shared / "storage")
+    path = save(storage, booster(data()))
+    storage.save_model(booster(data()), {"model_id": "gold_1h_a_b_v1", "features": FEATURES})
+    for each in (shared / "storage").rglob("*"):
+        each.chmod(0o777 if each.is_dir() else 0o666)
+    closed = path.parents[("version", "market", "environment").index(place)]
+    closed.chmod(0)
+    before = storage.entries()
+    try:
+        with unprivileged():
+            opened = ModelRegistry(storage.storage_root)
+            with pytest.raises(ArtefactRefused, match=f"{closed.name}: Permission denied"):
+                opened.rebuild()
+            assert "Permission denied" in str(opened.verify())
+            assert opened.entries() == before
+    finally:
+        closed.chmod(0o775)
+    assert storage.verify()
+
+
 def test_a_file_that_predicts_something_else_is_refused(storage: ModelRegistry) -> None:
     """Another model under valid digests does not reproduce the golden rows."""
     given = data()
