@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from tickserve_registry.errors import CatalogUnreadable
-from tickserve_registry.layout import METADATA, Environment, Layout
+from tickserve_registry.errors import ArtefactRefused, CatalogUnreadable
+from tickserve_registry.layout import ARTEFACT, METADATA, Environment, Layout
 from tickserve_registry.metadata import Metadata
 from tickserve_registry.naming import parse_build
 from tickserve_registry.store import Fingerprint, fingerprint_of, read_plain, write_atomic
@@ -98,14 +97,18 @@ class CatalogFile:
         """Refuse a missing index where there are models: it is lost, and not the first one."""
         if not self.path.parent.is_dir():
             raise CatalogUnreadable(path=self.path, problem="its folder is gone")
-        if any(Layout(self.path.parent.parent).metadata_files()):
+        try:
+            lost = any(Layout(self.path.parent.parent).metadata_files())
+        except ArtefactRefused as error:
+            raise CatalogUnreadable(path=self.path, problem=f"it is gone; {error}") from error
+        if lost:
             raise CatalogUnreadable(path=self.path, problem="it is gone, the models are there")
 
 
 def entry_of(metadata: Metadata, layout: Layout) -> Entry:
     """Return the index entry of a build from its metadata."""
     document, build = metadata.document, metadata.build
-    environment: Any = metadata.environment
+    environment = metadata.environment
     name, date = parse_build(build)
     return Entry(
         build=build,
@@ -121,7 +124,7 @@ def entry_of(metadata: Metadata, layout: Layout) -> Entry:
         status=str(document.get("status", environment)),
         created_at=str(document.get("created_at", "")),
         framework=metadata.framework,
-        file_path=layout.relative(layout.folder(build, environment) / document["artefact"]),
+        file_path=layout.relative(layout.file(build, environment, ARTEFACT)),
         metadata_path=layout.relative(layout.file(build, environment, METADATA)),
         serving_digest=metadata.serving.digest,
         revision=metadata.revision,

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from tickserve_registry.catalog import Entry
-from tickserve_registry.listing import FIGURE_COLUMNS, FIGURES, PHASES, figures_of
+from tickserve_registry.listing import FIGURE_COLUMNS, FIGURES, PHASES, figures_of, number_of
 from tickserve_registry.performance import comparability
 
 COUNTED = ("n_trades", "net_pnl")
@@ -37,7 +37,7 @@ def compare(builds: Sequence[tuple[Entry, dict[str, Any], str | None]]) -> pd.Da
 def _row(entry: Entry, document: dict[str, Any], problem: str | None) -> dict[str, Any]:
     figures = dict(zip(FIGURE_COLUMNS, figures_of(document), strict=True))
     blocks = {phase: block_of(document, phase) for phase in PHASES}
-    counts = {f"{p}_{name}": blocks[p].get(name) for p in PHASES for name in COUNTED}
+    counts = {f"{p}_{name}": number_of(blocks[p].get(name)) for p in PHASES for name in COUNTED}
     decay = {
         f"{later}_sharpe_decay": _decay(
             figures[f"{earlier}_sharpe_ratio"], figures[f"{later}_sharpe_ratio"]

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from tickserve_registry import json_value
 from tickserve_registry.errors import MetadataRefused
 from tickserve_registry.store import read_plain
 
 LARGEST_BYTES = 16 * 1024 * 1024
-DEEPEST = 64
-LARGEST_INTEGER = 2**63 - 1
 
 
 def read_document(data: bytes, *, source: str) -> dict[str, Any]:
@@ -44,15 +41,26 @@ def read_strictly(path: Path) -> dict[str, Any]:
     data = _read_bytes(path)
     document = read_document(data, source=str(path))
 
-    def once(pairs: list[tuple[str, Any]]) -> None:
-        keys = [key for key, _ in pairs]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise MetadataRefused(source=str(path), field=twice[:80], problem="stands there twice")
-
-    json.loads(data, object_pairs_hook=once)
-    _plain(document, source=str(path), path="", depth=0)
+    plain(document, source=str(path))
+    twice = _doubled(data)
+    if twice is not None:
+        raise MetadataRefused(source=str(path), field=twice[:80], problem="stands there twice")
     return document
+
+
+def _doubled(data: bytes) -> str | None:
+    """Return a key that stands twice in one object, if any does."""
+    found: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        keys: set[str] = set()
+        for key, _ in pairs:
+            if key in keys:
+                found.append(key)
+            keys.add(key)
+
+    json.loads(data, object_pairs_hook=look)
+    return found[0] if found else None
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -72,8 +80,7 @@ def write_document(document: Mapping[str, Any], *, source: str) -> bytes:
 
 def plain(value: Mapping[str, Any], *, source: str) -> dict[str, Any]:
     """Return a mapping as JSON has it; raise MetadataRefused naming the field that cannot be."""
-    found: dict[str, Any] = _plain(value, source=source, path="", depth=0)
-    return found
+    return json_value.plain(value, source=source, largest=LARGEST_BYTES)
 
 
 def encode_plain(document: dict[str, Any], *, source: str) -> bytes:
@@ -83,54 +90,10 @@ def encode_plain(document: dict[str, Any], *, source: str) -> bytes:
     except (msgspec.MsgspecError, UnicodeEncodeError, OverflowError) as error:
         raise MetadataRefused(source=source, field="", problem=str(error)) from error
     if len(compact) > LARGEST_BYTES:
-        problem = f"takes {len(compact)} bytes, the limit is {LARGEST_BYTES}"
-        raise MetadataRefused(source=source, field="", problem=problem)
+        problem = f"is the largest of {len(compact)} bytes, the limit is {LARGEST_BYTES}"
+        raise MetadataRefused(source=source, field=_largest(document), problem=problem)
     return msgspec.json.format(compact, indent=2) + b"\n"
 
 
-def _plain(value: Any, *, source: str, path: str, depth: int) -> Any:
-    """Return a value as JSON has it, numpy's and pandas' scalars and arrays among them.
-
-    Raises MetadataRefused naming the field: NaN, Infinity, other types, too deep nesting.
-    """
-    if depth > DEEPEST:
-        problem = f"is nested deeper than {DEEPEST} levels"
-        raise MetadataRefused(source=source, field=path[:80], problem=problem)
-    if isinstance(value, float) and not math.isfinite(value):
-        problem = f"is {value}, which is no JSON number; use null"
-        raise MetadataRefused(source=source, field=path, problem=problem)
-    if isinstance(value, float):
-        return float(value)  # numpy's float64 is a float, too
-    if isinstance(value, int) and not -LARGEST_INTEGER <= value <= LARGEST_INTEGER:
-        problem = "is an integer of more than 64 bits, which readers of JSON lose; write it as text"
-        raise MetadataRefused(source=source, field=path, problem=problem)
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    inner = partial(_plain, source=source, depth=depth + 1)
-    if isinstance(value, Mapping):
-        return {
-            _key(key, source=source, path=path): inner(item, path=f"{path}.{key}" if path else key)
-            for key, item in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return [inner(item, path=f"{path}[{index}]") for index, item in enumerate(value)]
-    return inner(_converted(value, source=source, path=path), path=path)
-
-
-def _key(key: object, *, source: str, path: str) -> str:
-    if isinstance(key, str):
-        return key
-    problem = f"has a key that is no text: {key!r}"
-    raise MetadataRefused(source=source, field=path, problem=problem)
-
-
-def _converted(value: Any, *, source: str, path: str) -> Any:
-    if getattr(value, "isoformat", None) is not None and value != value:  # noqa: PLR0124 - no time
-        problem = "is no time; use null"
-        raise MetadataRefused(source=source, field=path, problem=problem)
-    for method in ("tolist", "isoformat"):
-        convert = getattr(value, method, None)
-        if callable(convert):
-            return convert()
-    problem = f"is a {type(value).__name__}, which is no JSON value"
-    raise MetadataRefused(source=source, field=path, problem=problem)
+def _largest(document: dict[str, Any]) -> str:
+    return max(document, key=lambda field: len(msgspec.json.encode(document[field])))[:80]

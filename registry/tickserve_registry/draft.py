@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from tickserve_registry.catalog import Entry, entry_of
 from tickserve_registry.document import write_document
 from tickserve_registry.history import Change, new_change
 from tickserve_registry.layout import ARTEFACT, COMPILED, METADATA, Environment, Layout
-from tickserve_registry.metadata import view
+from tickserve_registry.metadata import Metadata, view
 from tickserve_registry.reader import BuildReader
 from tickserve_registry.transaction import NewFile, Transactions, new_transaction
 
@@ -64,13 +64,13 @@ class Draft:
         reason: str | None,
         overruled: Sequence[str] = (),
     ) -> None:
-        """Plan to move a build under the name that the audit trail gives it."""
+        """Plan to move a build under the name that the audit trail gives it.
+
+        To production it goes unharmed only. Any other way is open to a damaged one, too: it must
+        not stand in the way of the build that replaces it, and `verify` goes on reporting it.
+        """
         metadata = self._reader.metadata(entry.build)
-        for suffix, digest in _model_files(metadata.document):
-            source = self._layout.file(entry.build, entry.environment, suffix)
-            data = self._reader.artefact(metadata, suffix, digest=digest)
-            path = self._layout.file(entry.build, target, suffix)
-            self._files.append(NewFile(path=path, data=data, stored_at=source))
+        self._files += self._moved_files(entry, metadata, target)
         document = metadata.document | {
             "environment": target,
             "status": target,
@@ -93,6 +93,22 @@ class Draft:
             removed=self._removed,
             changes=self.changes,
         )
+
+    def _moved_files(
+        self, entry: Entry, metadata: Metadata, target: Environment
+    ) -> Iterator[NewFile]:
+        unharmed = target == "production"
+        if unharmed:
+            self._reader.require_indexed(metadata, digest=entry.serving_digest)
+        for suffix, digest in _model_files(metadata):
+            source = self._layout.file(entry.build, entry.environment, suffix)
+            path = self._layout.file(entry.build, target, suffix)
+            if unharmed:
+                data: bytes | None = self._reader.artefact(metadata, suffix, digest=digest)
+            else:
+                data = self._reader.as_it_is(metadata, suffix)
+            if data is not None:
+                yield NewFile(path=path, data=data, stored_at=source)
 
     def _put(self, entry: Entry, document: dict[str, Any]) -> None:
         path = self._layout.file(entry.build, entry.environment, METADATA)
@@ -123,9 +139,9 @@ class Draft:
         )
 
 
-def _model_files(document: dict[str, Any]) -> list[tuple[str, str]]:
+def _model_files(metadata: Metadata) -> list[tuple[str, str]]:
     """Return suffix and digest of the model files that a build has."""
-    files = [(ARTEFACT, document["sha256"])]
-    if document["serving"]["engine"] == "onnxruntime":
-        files.append((COMPILED, document["serving"]["sha256"]))
+    files = [(ARTEFACT, metadata.sha256)]
+    if metadata.serving.engine == "onnxruntime":
+        files.append((COMPILED, metadata.serving.sha256))
     return files

@@ -49,7 +49,7 @@ class NameRefused(RegistryError):
     """A name that breaks the grammar."""
 
     def __init__(self, *, part: str, value: object, grammar: str) -> None:
-        super().__init__(f"{part} {str(value)[:80]!r} is not allowed: {grammar}")
+        super().__init__(f"{part} {_shown(value)!r} is not allowed: {grammar}")
         self.part = part
         self.value = value
         self.grammar = grammar
@@ -233,3 +233,11 @@ class FeatureUnknown(RegistryError):
         )
         self.feature = feature
         self.problem = problem
+
+
+def _shown(value: object) -> str:
+    """Return the beginning of a value's text; some have none, for they are too long or deep."""
+    try:
+        return str(value)[:80]
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__}"

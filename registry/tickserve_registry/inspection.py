@@ -62,7 +62,7 @@ class Inspection:
         """Read a metadata file strictly; raise MetadataRefused for one that is out of place."""
         self._layout.require_plain(path)
         document = read_strictly(path)
-        require_stated(document)
+        require_stated(document, source=str(path))
         metadata = view(document, source=str(path))
         environment: Any = metadata.environment
         if environment not in ENVIRONMENTS or path != self._layout.file(
@@ -86,10 +86,11 @@ class Inspection:
         problems: list[str] = []
         try:
             entries = {each.build: each for each in self._transactions.catalog().models}
+            paths = self._layout.metadata_files()
         except RegistryError as error:
             return Report(builds=0, problems=(str(error),))
         seen = set()
-        for path in self._layout.metadata_files():
+        for path in paths:
             try:
                 metadata = self.metadata_at(path)
                 seen.add(metadata.build)

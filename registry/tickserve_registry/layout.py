@@ -49,12 +49,18 @@ class Layout:
         return path.relative_to(self.root).as_posix()
 
     def metadata_files(self) -> list[Path]:
-        """Return every metadata file, in all environments."""
+        """Return every metadata file, in all environments.
+
+        Raises ArtefactRefused for a folder that may not be read: what it holds is not gone.
+        """
         return sorted(
             path
             for environment in ENVIRONMENTS
-            for path in (self.root / environment).glob(f"*/v*/*{METADATA}")
-            if not path.name.startswith(".")
+            for market in _listed(self.root / environment)
+            for version in _listed(market)
+            if version.name.startswith("v")
+            for path in _listed(version)
+            if path.suffix == METADATA and not path.name.startswith(".")
         )
 
     def require_plain(self, path: Path) -> Path:
@@ -63,6 +69,23 @@ class Layout:
         step = self.root
         for part in inside.parts:
             step /= part
-            if step.is_symlink():
+            if _is_link(step):
                 raise ArtefactRefused(path=step, problem="is a symbolic link below the root")
         return path
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except OSError as error:
+        raise ArtefactRefused(path=path, problem=error.strerror or str(error)) from error
+
+
+def _listed(folder: Path) -> list[Path]:
+    """Return what a folder holds; nothing, if it is none. A glob passes over a closed one."""
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise ArtefactRefused(path=folder, problem=error.strerror or str(error)) from error

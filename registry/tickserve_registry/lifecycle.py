@@ -22,7 +22,7 @@ from tickserve_registry.errors import (
 )
 from tickserve_registry.history import new_change, read_history, record
 from tickserve_registry.layout import Environment, Layout
-from tickserve_registry.metadata import Metadata, view
+from tickserve_registry.metadata import Metadata, revision_of, view
 from tickserve_registry.policy import PromotionPolicy, read_policy, unmet_rules
 from tickserve_registry.reader import BuildReader
 from tickserve_registry.store import write_atomic
@@ -161,7 +161,7 @@ class Lifecycle:
             performance = document.get("performance")
             kept = performance if isinstance(performance, dict) else {}
             document["performance"] = kept | {phase: checked}
-            document["revision"] = int(document.get("revision", 1)) + 1
+            document["revision"] = revision_of(document, source=str(path)) + 1
             write_atomic(path, encode_plain(document, source=build))
             if action is not None:
                 self._note(action, view(document, source=str(path)))

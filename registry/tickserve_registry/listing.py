@@ -13,7 +13,7 @@ import pandas as pd
 
 from tickserve_registry.catalog import Entry
 from tickserve_registry.document import read_file
-from tickserve_registry.errors import MetadataRefused
+from tickserve_registry.errors import RegistryError
 from tickserve_registry.layout import Layout
 from tickserve_registry.reader import BuildReader
 from tickserve_registry.store import Fingerprint, fingerprint_of, is_settled
@@ -48,6 +48,7 @@ class Listing:
     """Makes frames of index entries; reads a metadata file again only when it has changed."""
 
     def __init__(self, layout: Layout, reader: BuildReader) -> None:
+        self._layout = layout
         self._root = str(layout.root)
         self._reader = reader
         self._rows: dict[str, tuple[Fingerprint, Row]] = {}
@@ -82,10 +83,10 @@ class Listing:
     def _read(self, entry: Entry, path: Path) -> Row:
         try:
             try:
-                document = read_file(path)
+                document = read_file(self._layout.require_plain(path))
             except FileNotFoundError:  # moved since the index was read
                 document = self._reader.metadata(entry.build).document
-        except (MetadataRefused, FileNotFoundError, ValueError) as error:
+        except (RegistryError, FileNotFoundError) as error:
             return (math.nan,) * len(FIGURE_COLUMNS), str(error)
         return tuple(math.nan if each is None else each for each in figures_of(document)), None
 
@@ -95,8 +96,14 @@ def figures_of(document: dict[str, Any]) -> list[float | None]:
     performance = document.get("performance")
     phases = performance if isinstance(performance, dict) else {}
     blocks = [block if isinstance(block := phases.get(each), dict) else {} for each in PHASES]
-    return [_number(block.get(figure)) for block in blocks for figure in FIGURES]
+    return [number_of(block.get(figure)) for block in blocks for figure in FIGURES]
 
 
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+def number_of(value: Any) -> float | None:
+    """Return a figure of a metadata file as a float, and None for anything that is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # a hand's integer of hundreds of digits
+        return None

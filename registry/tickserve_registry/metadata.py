@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
 from tickserve_registry.document import write_document
-from tickserve_registry.errors import MetadataRefused
+from tickserve_registry.errors import MetadataRefused, NameRefused
+from tickserve_registry.layout import Environment
 from tickserve_registry.naming import ModelName, parse_build, parse_model_id, parse_version
 
+Typed = TypeVar("Typed", bound=msgspec.Struct)
+Revision = Annotated[int, msgspec.Meta(ge=1)]
 OutputKind = Literal["probability", "regression", "classes"]
 
 
@@ -75,7 +78,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     serving: Serving
     framework: str
     sha256: str
-    environment: str
+    environment: Environment
     revision: int
     document: dict[str, Any]
 
@@ -115,16 +118,20 @@ class Stated(msgspec.Struct, frozen=True, kw_only=True):
     output: Output | None = None
 
 
-def require_stated(info: Mapping[str, Any]) -> None:
-    """Refuse metadata whose known fields have other types than they must have."""
-    source = str(info.get("model_id", "the new model"))[:200]
+def require_stated(info: Mapping[str, Any], *, source: str | None = None) -> None:
+    """Refuse metadata whose known fields have other types than they must have.
+
+    The refusal says `source`, or what the metadata calls its model.
+    """
+    if source is None:
+        identity = info.get("model_id")
+        source = identity[:200] if isinstance(identity, str) else "the new model"
     document = msgspec.json.decode(write_document(info, source=source))
-    try:
-        msgspec.convert(document, Stated)
-    except msgspec.ValidationError as error:
-        problem = str(error)
-        field = problem.rpartition("`$.")[2].rstrip("`") if "`$." in problem else ""
-        raise MetadataRefused(source=source, field=field, problem=problem) from error
+    _typed(document, Stated, source=source)
+
+
+class _Revised(msgspec.Struct, frozen=True, kw_only=True):
+    revision: Revision = 1
 
 
 class _View(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,22 +142,40 @@ class _View(msgspec.Struct, frozen=True, kw_only=True):
     serving: Serving
     framework: str
     sha256: str
-    environment: str
+    environment: Environment
     input: Input = Input()
     output: Output = Output()
     golden: Golden = Golden()
-    revision: int = 1
+    revision: Revision = 1
 
 
 def view(document: dict[str, Any], *, source: str) -> Metadata:
     """Return the typed view of a stored document; raise MetadataRefused naming the field."""
+    seen = _typed(document, _View, source=source)
     try:
-        seen = msgspec.convert(document, _View)
-    except msgspec.ValidationError as error:
-        raise MetadataRefused(source=source, field="", problem=str(error)) from error
-    name, _ = parse_build(seen.build)
+        name, _ = parse_build(seen.build)
+    except NameRefused as error:
+        raise MetadataRefused(source=source, field="build", problem=str(error)) from error
     fields = {field: getattr(seen, field) for field in _View.__struct_fields__}
     return Metadata(name=name, document=document, **fields)
+
+
+def revision_of(document: Mapping[str, Any], *, source: str) -> int:
+    """Return how often a stored document was rewritten; raise MetadataRefused if it does not say.
+
+    A file of the naming convention's own utility has none, which is the first.
+    """
+    return _typed(dict(document), _Revised, source=source).revision
+
+
+def _typed(document: dict[str, Any], kind: type[Typed], *, source: str) -> Typed:
+    """Return a struct of a document's fields; raise MetadataRefused naming a wrong one."""
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError as error:
+        what, _, field = str(error).partition(" - at `$.")
+        found = field.rstrip("`") or what.partition("field `")[2].rstrip("`")
+        raise MetadataRefused(source=source, field=found, problem=f"is wrong: {what}") from error
 
 
 def name_of(info: Mapping[str, Any]) -> ModelName:
@@ -163,7 +188,7 @@ def name_of(info: Mapping[str, Any]) -> ModelName:
     is_framework = isinstance(stated, str) and "." in stated
     identity = info.get("model_id")
     if isinstance(identity, str):
-        name = parse_model_id(identity.lower())
+        name = parse_model_id(identity.lower() if identity.isascii() else identity)
         if stated is not None and not is_framework and parse_version(stated) != name.version:
             problem = f"is {stated!r} but model_id says v{name.version}"
             raise MetadataRefused(source=identity, field="version", problem=problem)

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tickserve_registry.catalog import Entry
-from tickserve_registry.digest import serving_digest
 from tickserve_registry.errors import (
-    ArtefactRefused,
-    MetadataRefused,
     ModelNotFound,
     NothingToRestore,
     ReasonMissing,
+    RegistryError,
     TransitionRefused,
 )
 from tickserve_registry.history import Change, read_history
@@ -101,7 +99,7 @@ class ModelRegistry:
         """
         from tickserve_registry.saving import make_build
 
-        _require_environment(environment, name=str(model_info.get("model_id", "the new model")))
+        _require_environment(environment, name="the new model")
         self._files.try_onnx(model)
         new = make_build(model, model_info, sample=training_sample, trust=self._trust)
         self._sandbox.trust(new.artefact)
@@ -149,6 +147,7 @@ class ModelRegistry:
         """
         entry = self.find(model_id, version=version, environment=environment)
         metadata, data = self._reader.with_artefact(entry.build, served=False)
+        self._reader.require_indexed(metadata, digest=entry.serving_digest)
         path = self._layout.root / entry.file_path
         model = self._files.load_proven(data, metadata, path=path)
         return model, metadata.document
@@ -304,11 +303,7 @@ class ModelRegistry:
         Raises ArtefactRefused when a file, or anything that determines an answer, has changed.
         """
         metadata, artefact = self._reader.with_artefact(entry.build, served=True)
-        found = serving_digest(metadata.document, serving_sha256=metadata.serving.sha256)
-        if found != entry.serving_digest:
-            problem = "its features, input, output, thresholds or golden rows were changed"
-            path = self._reader.metadata_path(entry.build)
-            raise ArtefactRefused(path=path, problem=problem)
+        self._reader.require_indexed(metadata, digest=entry.serving_digest)
         return ServingModel(entry=entry, metadata=metadata, artefact=artefact)
 
     def native_predict(self, model: ServingModel) -> Predict:
@@ -343,7 +338,7 @@ class ModelRegistry:
         """Return a build's metadata, or nothing and why it cannot be read."""
         try:
             return self._reader.metadata(entry.build).document, None
-        except (MetadataRefused, FileNotFoundError) as error:
+        except (RegistryError, FileNotFoundError) as error:
             return {}, str(error)
 
     def _find_first(self, name: str, environment: Environment) -> Entry:

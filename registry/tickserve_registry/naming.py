@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from typing import Any, Self
+from typing import Any, Self, SupportsIndex
 
 import msgspec
 
 from tickserve_registry.errors import NameRefused
 
 LONGEST_NAME = 200
+LONGEST_DATE = len("_YYYYMMDD")
+LARGEST_VERSION = 10**18 - 1
+"""The largest that NUMBER admits: more digits than any timestamp's, and it fits 64 bits."""
 
 MARKET = r"[a-z0-9]+"
 TIMEFRAME = r"[1-9][0-9]*(?:s|m|h|d|w|mo)"
 MODEL_TYPE = r"[a-z0-9]+"
 STRATEGY = r"[a-z0-9]+(?:_[a-z0-9]+)*"
-VERSION = r"v[1-9][0-9]*"
+NUMBER = r"[1-9][0-9]{0,17}"
 DATE = r"[0-9]{8}"
 
 GRAMMAR = (
@@ -25,12 +28,12 @@ GRAMMAR = (
     "may hold underscores)"
 )
 _MODEL_ID = re.compile(
-    rf"(?P<market>{MARKET})_(?P<timeframe>{TIMEFRAME})_(?P<model_type>{MODEL_TYPE})_"
-    rf"(?P<strategy>{STRATEGY})_v(?P<version>[1-9][0-9]*)(?:_(?P<date>{DATE}))?",
+    rf"(?P<model_id>(?P<market>{MARKET})_(?P<timeframe>{TIMEFRAME})_(?P<model_type>{MODEL_TYPE})_"
+    rf"(?P<strategy>{STRATEGY})_v(?P<version>{NUMBER}))(?:_(?P<date>{DATE}))?",
     re.ASCII,
 )
 _PAIR = re.compile(r"([a-z0-9]+)/([a-z0-9]+)", re.ASCII)
-_VERSION = re.compile(r"v?([1-9][0-9]*)", re.ASCII)
+_VERSION = re.compile(rf"v?({NUMBER})", re.ASCII)
 _PARTS = {"market": MARKET, "timeframe": TIMEFRAME, "model_type": MODEL_TYPE, "strategy": STRATEGY}
 
 
@@ -62,7 +65,7 @@ class ModelName(msgspec.Struct, frozen=True, kw_only=True, order=False):
         """Build a name from its parts, normalised; raise NameRefused naming the part."""
         checked = {name: _part(name, parts[name]) for name in _PARTS}
         name = cls(version=parse_version(version), **checked)
-        if len(name.model_id) + len("_YYYYMMDD") > LONGEST_NAME:
+        if len(name.model_id) + LONGEST_DATE > LONGEST_NAME:
             problem = f"longer than {LONGEST_NAME} characters"
             raise NameRefused(part="name", value=name.model_id, grammar=problem)
         return name
@@ -102,22 +105,25 @@ def parse_family(text: str) -> ModelName:
 
 def parse_version(value: object) -> int:
     """Read a model's version: a positive integer or `v3`; raise NameRefused otherwise."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
-        return value
-    match = _VERSION.fullmatch(str(value)) if isinstance(value, str) else None
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool):  # numpy's integers, too
+        number = value.__index__()
+        if 1 <= number <= LARGEST_VERSION:
+            return number
+    match = _VERSION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise NameRefused(part="version", value=value, grammar="a whole number from 1, or v1, v2 …")
+        grammar = "a whole number from 1, or v1, v2 …, of at most 18 digits"
+        raise NameRefused(part="version", value=value, grammar=grammar)
     return int(match[1])
 
 
 def require_date(text: str) -> str:
     """Return a real date as YYYYMMDD; raise NameRefused for 20250230 and the like."""
-    try:
-        dt.date(int(text[:4]), int(text[4:6]), int(text[6:]))
-    except ValueError:
-        real = False
-    else:
-        real = re.fullmatch(DATE, text, re.ASCII) is not None
+    real = re.fullmatch(DATE, text, re.ASCII) is not None
+    if real:
+        try:
+            dt.date(int(text[:4]), int(text[4:6]), int(text[6:]))
+        except ValueError:
+            real = False
     if not real:
         raise NameRefused(part="date", value=text, grammar="a real date as YYYYMMDD")
     return text
@@ -125,10 +131,11 @@ def require_date(text: str) -> str:
 
 def _parse(text: str) -> tuple[ModelName, str | None]:
     match = _MODEL_ID.fullmatch(text) if len(text) <= LONGEST_NAME else None
-    if match is None:
+    if match is None or len(match["model_id"]) + LONGEST_DATE > LONGEST_NAME:
         raise NameRefused(part="name", value=text, grammar=GRAMMAR)
     fields: dict[str, Any] = match.groupdict()
     date = fields.pop("date")
+    del fields["model_id"]
     return ModelName(**{**fields, "version": int(fields["version"])}), date
 
 

@@ -10,9 +10,14 @@ from typing import Annotated, Any
 import msgspec
 
 from tickserve_registry.errors import PolicyUnreadable, Unmet
+from tickserve_registry.store import read_plain
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
+Figure = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
+"""Bounded, since TOML has a nan, which nothing meets, and infinities, which all or nothing do."""
+
+LARGEST_BYTES = 1 << 20
 
 
 class PromotionPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,11 +30,11 @@ class PromotionPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     enabled: bool = True
     min_validation_trades: Count | None = None
-    min_validation_sharpe: float | None = None
+    min_validation_sharpe: Figure | None = None
     max_validation_drawdown: Share | None = None
-    min_validation_profit_factor: float | None = None
-    max_sharpe_decay: float | None = None
-    better_than_champion_by: float | None = None
+    min_validation_profit_factor: Figure | None = None
+    max_sharpe_decay: Figure | None = None
+    better_than_champion_by: Figure | None = None
     required_metadata: tuple[str, ...] = ()
     require_golden_rows: bool = False
 
@@ -40,11 +45,13 @@ OFF = PromotionPolicy(enabled=False)
 def read_policy(path: Path) -> PromotionPolicy:
     """Read a policy from TOML; a missing file is no policy. Raises PolicyUnreadable."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(read_plain(path, largest=LARGEST_BYTES).decode())
         return msgspec.convert(table, PromotionPolicy)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            raise PolicyUnreadable(path=path, problem="is a link to nothing") from error
         return OFF
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise PolicyUnreadable(path=path, problem=str(error)) from error
     except msgspec.ValidationError as error:
         raise PolicyUnreadable(path=path, problem=str(error)) from error
@@ -79,15 +86,17 @@ def _figure_rules(
     for rule, found in lower.items():
         asked = getattr(policy, rule)
         if asked is not None and not _at_least(found, asked):
-            yield _unmet(rule, f"at least {asked:g}", found)
+            yield _unmet(rule, f"at least {_text(asked)}", found)
     for rule, found in upper.items():
         asked = getattr(policy, rule)
         if asked is not None and not (found is not None and found <= asked):
-            yield _unmet(rule, f"at most {asked:g}", found)
+            yield _unmet(rule, f"at most {_text(asked)}", found)
     margin = policy.better_than_champion_by
     best = _best_sharpe(champions)
     if margin is not None and best is not None and not _at_least(sharpe, best + margin):
-        yield _unmet("better_than_champion_by", f"a Sharpe of {best:.4g} + {margin:g}", sharpe)
+        yield _unmet(
+            "better_than_champion_by", f"a Sharpe of {_text(best)} + {_text(margin)}", sharpe
+        )
 
 
 def _metadata_rules(policy: PromotionPolicy, candidate: Mapping[str, Any]) -> Iterator[Unmet]:
@@ -134,4 +143,8 @@ def _at(document: Mapping[str, Any], path: str) -> Any:
 
 
 def _unmet(rule: str, asked: str, found: float | None) -> Unmet:
-    return Unmet(rule=rule, asked=asked, found="none" if found is None else f"{found:.4g}")
+    return Unmet(rule=rule, asked=asked, found="none" if found is None else _text(found))
+
+
+def _text(figure: float) -> str:
+    return str(figure) if isinstance(figure, int) else f"{figure:.6g}"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any
 
-from tickserve_registry.digest import sha256
+from tickserve_registry.digest import serving_digest, sha256
 from tickserve_registry.document import read_file
 from tickserve_registry.errors import ArtefactRefused, MetadataRefused, ModelNotFound
 from tickserve_registry.layout import ARTEFACT, COMPILED, ENVIRONMENTS, METADATA, Layout
@@ -59,8 +58,12 @@ class BuildReader:
 
     def copies(self, build: str) -> list[Path]:
         """Return the build's metadata files in all environments."""
-        places = (self._layout.file(build, each, METADATA) for each in ENVIRONMENTS)
-        return [path for path in places if path.exists()]
+        places = [self._layout.file(build, each, METADATA) for each in ENVIRONMENTS]
+        try:
+            return [path for path in places if path.exists()]
+        except OSError as error:
+            problem = f"cannot be looked for ({error.strerror})"
+            raise MetadataRefused(source=build, field="", problem=problem) from error
 
     def file_of(self, metadata: Metadata, *, served: bool) -> bytes:
         """Return the bytes of the native or the served file. Raises ArtefactRefused."""
@@ -73,10 +76,13 @@ class BuildReader:
 
         Raises ArtefactRefused for a missing, linked or changed file.
         """
-        environment: Any = metadata.environment
-        path = self._layout.require_plain(self._layout.file(metadata.build, environment, suffix))
+        path = self._layout.require_plain(
+            self._layout.file(metadata.build, metadata.environment, suffix)
+        )
+        size = metadata.document.get("size") if suffix == ARTEFACT else None
+        largest = size if isinstance(size, int) else LARGEST_BYTES
         try:
-            data = read_plain(path, largest=LARGEST_BYTES)
+            data = read_plain(path, largest=min(largest, LARGEST_BYTES))
         except OSError as error:
             raise ArtefactRefused(path=path, problem=error.strerror or str(error)) from error
         found = sha256(data)
@@ -84,6 +90,33 @@ class BuildReader:
             problem = f"its SHA-256 is {found[:16]}…, {digest[:16]}… was saved"
             raise ArtefactRefused(path=path, problem=problem)
         return data
+
+    def as_it_is(self, metadata: Metadata, suffix: str) -> bytes | None:
+        """Read a model file whatever its digest, or None where there is none: for the archive.
+
+        Raises ArtefactRefused for a link or anything but a plain file.
+        """
+        path = self._layout.require_plain(
+            self._layout.file(metadata.build, metadata.environment, suffix)
+        )
+        try:
+            return read_plain(path, largest=LARGEST_BYTES)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ArtefactRefused(path=path, problem=error.strerror or str(error)) from error
+
+    def require_indexed(self, metadata: Metadata, *, digest: str) -> None:
+        """Refuse a build of which anything that determines an answer differs from the index.
+
+        Whoever changes a model file and its metadata alike is found out here. Raises
+        ArtefactRefused.
+        """
+        found = serving_digest(metadata.document, serving_sha256=metadata.serving.sha256)
+        if found != digest:
+            problem = "its features, input, output, thresholds or golden rows were changed"
+            path = self._layout.file(metadata.build, metadata.environment, METADATA)
+            raise ArtefactRefused(path=path, problem=problem)
 
     def verify_files(self, metadata: Metadata) -> None:
         """Check the digests of a build's files. Raises ArtefactRefused."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
-from tickserve_registry.errors import ModelNotFound
 from tickserve_registry.listing import COLUMNS, FIGURE_COLUMNS
 from tickserve_registry.model_registry import ModelRegistry
+from tickserve_registry.store import CLOCK_TICK_NS
 
 FAMILY = "eurusd_1h_xgb_trend"
 
@@ -58,27 +60,60 @@ def test_unreadable_metadata_costs_its_own_figures(listed: ModelRegistry) -> Non
     assert math.isnan(frame["backtest_sharpe_ratio"][0])
 
 
-def test_versions_side_by_side(listed: ModelRegistry) -> None:
-    """A family stands for its versions; decay is what was lost from one phase to the next."""
-    listed.record_live_performance(
-        listed.find(f"{FAMILY}_v1").build, {"sharpe_ratio": 0.25, "n_trades": 40}
-    )
-    frame = listed.compare([FAMILY])
-    assert frame.index.name == "build"
-    assert frame["model_id"].tolist() == [f"{FAMILY}_v1", f"{FAMILY}_v2"]
-    first = frame.iloc[0]
-    assert (first["validation_sharpe_decay"], first["live_sharpe_decay"]) == (0.5, 0.75)
-    assert first["live_n_trades"] == 40
-    assert not first["comparable"]
-    assert "does not state" in first["not_comparable_reasons"][0]
-    assert pd.isna(frame.iloc[1]["live_sharpe_decay"])
+@pytest.mark.parametrize("value", [True, "1.5", [1.5], {"a": 1}, None, 10**400])
+def test_what_is_no_figure_is_none(listed: ModelRegistry, value: Any) -> None:
+    """A boolean, a text or an integer that no float holds, left by a hand, is a missing figure."""
+    path = Path(listed.list_models()["metadata_path"][0])
+    document = json.loads(path.read_text())
+    document["performance"] = {"backtest": {"sharpe_ratio": value}, "validation": value}
+    path.write_text(json.dumps(document))
+    frame = listed.list_models()
+    assert math.isnan(frame["backtest_sharpe_ratio"][0])
+    assert frame["problem"].tolist() == [None, None]
 
 
-def test_compare_takes_any_names(listed: ModelRegistry) -> None:
-    """Without names it is what is in production; a name twice is one row; unknown is an error."""
-    assert len(listed.compare()) == 0
-    listed.promote_model(f"{FAMILY}_v2")
-    assert listed.compare()["model_id"].tolist() == [f"{FAMILY}_v2"]
-    assert len(listed.compare([FAMILY, f"{FAMILY}_v1"])) == 2
-    with pytest.raises(ModelNotFound):
-        listed.compare(["nothing"])
+@pytest.mark.parametrize("make", ["link", "pipe", "folder", "linked folder", "unreadable"])
+def test_whatever_lies_there_costs_one_row(
+    listed: ModelRegistry, tmp_path: Path, make: str
+) -> None:
+    """Links are not followed, pipes not waited for; the other row has its figures."""
+    listed.record_live_performance(listed.find(f"{FAMILY}_v2").build, {"sharpe_ratio": 1.5})
+    path = Path(listed.list_models()["metadata_path"][0])
+    aside = tmp_path / "aside"
+    if make == "linked folder":
+        path.parent.rename(aside)
+        path.parent.symlink_to(aside)
+    else:
+        path.rename(aside)
+        makers: dict[str, Callable[[], object]] = {
+            "link": lambda: path.symlink_to(aside),
+            "pipe": lambda: os.mkfifo(path),
+            "folder": path.mkdir,
+            "unreadable": lambda: path.write_bytes(b"\xff"),
+        }
+        makers[make]()
+    frame = ModelRegistry(listed.storage_root).list_models()
+    assert path.parent.name in frame["problem"][0]
+    assert math.isnan(frame["backtest_sharpe_ratio"][0])
+    assert (frame["problem"][1], frame["live_sharpe_ratio"][1]) == (None, 1.5)
+
+
+def test_a_young_fingerprint_proves_nothing(listed: ModelRegistry) -> None:
+    """A file of the same inode, size and time is read again while its time is that young."""
+    path = Path(listed.list_models()["metadata_path"][0])
+    later = time.time_ns() + 10**10
+    for value in (b"2.0", b"7.0"):
+        path.write_bytes(path.read_bytes().replace(b": 2.0", b": " + value))
+        os.utime(path, ns=(later, later))
+        assert listed.list_models()["backtest_sharpe_ratio"][0] == float(value)
+
+
+def test_a_replaced_file_is_read_again(listed: ModelRegistry) -> None:
+    """A figure that another process writes shows in the next list, cached rows or not."""
+    build = listed.find(f"{FAMILY}_v1").build
+    other = ModelRegistry(listed.storage_root)
+    for value in (1.0, 2.0, 3.0):
+        time.sleep(CLOCK_TICK_NS * 2 / 1e9)  # so that the row may be cached
+        listed.list_models()
+        other.record_live_performance(build, {"sharpe_ratio": value})
+        assert listed.list_models()["live_sharpe_ratio"][0] == value

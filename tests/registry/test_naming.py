@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,24 +16,45 @@ from hypothesis import strategies as st
 from tickserve_registry.errors import ModelNotFound, NameRefused
 from tickserve_registry.layout import ENVIRONMENTS, METADATA, Layout
 from tickserve_registry.model_registry import ModelRegistry
-from tickserve_registry.naming import GRAMMAR, ModelName, parse_build, parse_family, parse_model_id
-
-word = st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=1, max_size=8)
-names = st.builds(
-    lambda market, timeframe, kind, strategy, version: ModelName.of(
-        market=market,
-        timeframe=timeframe,
-        model_type=kind,
-        strategy="_".join(strategy),
-        version=version,
-    ),
-    word,
-    st.builds("{}{}".format, st.integers(1, 999), st.sampled_from(["s", "m", "h", "d", "w", "mo"])),
-    word,
-    st.lists(word, min_size=1, max_size=4),
-    st.integers(1, 10_000),
+from tickserve_registry.naming import (
+    GRAMMAR,
+    LONGEST_NAME,
+    ModelName,
+    parse_build,
+    parse_family,
+    parse_model_id,
+    parse_version,
+    require_date,
 )
-dates = st.dates().map(lambda date: date.strftime("%Y%m%d").zfill(8))
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+def drawn_name(seed: int) -> ModelName:
+    """Return a name of random parts: one draw of Hypothesis, whose draws are what takes time."""
+    dice = random.Random(seed)  # noqa: S311 - a test's dice
+
+    def word() -> str:
+        return "".join(dice.choices(LETTERS, k=dice.randint(1, 8)))
+
+    return ModelName.of(
+        market=word(),
+        timeframe=f"{dice.randint(1, 999)}{dice.choice(['s', 'm', 'h', 'd', 'w', 'mo'])}",
+        model_type=word(),
+        strategy="_".join(word() for _ in range(dice.randint(1, 4))),
+        version=dice.randint(1, 10 ** dice.randint(1, 18) - 1),
+    )
+
+
+names = st.integers(0, 2**64).map(drawn_name)
+dates = st.integers(1, dt.date.max.toordinal()).map(
+    lambda day: dt.date.fromordinal(day).isoformat().replace("-", "")
+)
+SPLICES = [
+    *("..", "/", "../", "/..", "\\", "\0", "\n", " ", ".", ":", "~", "%2e"),
+    *("_", "__", "v", "1", "0", "é", "\u212a", "\u0131", "\uff41", "\u0661", "\u200b"),
+]
+splices = st.sampled_from(SPLICES) | st.text(max_size=2)
 
 
 @settings(max_examples=10_000, deadline=None)
@@ -40,18 +66,23 @@ def test_round_trip(name: ModelName, date: str) -> None:
 
 
 @settings(max_examples=10_000, deadline=None)
-@given(st.text(max_size=40) | st.from_regex(r"[a-z0-9_./\\\x00-]{1,60}", fullmatch=True))
-def test_no_accepted_name_leaves_the_root(text: str) -> None:
-    """Whatever is accepted lies below the root; everything else is refused."""
+@given(names, st.integers(0, 60), splices)
+def test_no_accepted_name_leaves_the_root(name: ModelName, place: int, splice: str) -> None:
+    """A name with something put into it is refused, or lies below the root in its own folder."""
+    whole = name.build("20250325")
+    text = whole[:place] + splice + whole[place:]
     layout = Layout(Path("/root-of-storage"))
     try:
-        parse_build(text)
+        found, _ = parse_build(text)
     except NameRefused:
         return
+    assert text.isascii()
     for environment in ENVIRONMENTS:
         path = layout.file(text, environment, METADATA)
+        folder = layout.root / environment / found.market / f"v{found.version}"
+        assert path == folder / f"{text}.json"
         assert ".." not in path.parts
-        assert path.is_relative_to(layout.root)
+        assert len(path.relative_to(layout.root).parts) == 4
 
 
 @pytest.mark.parametrize(
@@ -76,6 +107,8 @@ def test_no_accepted_name_leaves_the_root(text: str) -> None:
         "eurusd_1h_xgb__trend_v1",
         " eurusd_1h_xgb_trend_v1",
         "con_1h_xgb_trend_v1.",
+        "eurusd_1h_xgb_trend\u212a_v1",
+        "eurusd_1h_xgb_trend_v1" + "0" * 18,
         "",
         "..",
         "v" * 1_000_000,
@@ -122,7 +155,63 @@ def test_hostile_parts_are_refused(registry: ModelRegistry, name: str) -> None:
     assert registry.verify()
 
 
-def test_a_date_must_be_real() -> None:
-    """The 30th of February is refused."""
+@pytest.mark.parametrize(
+    "date",
+    [
+        *("20250230", "20251301", "00000101", "2025-3-5", "2025032", "202503251", " 2025325", ""),
+        *("202503" + "9" * 50, "9" * 5_000, "\uff12\uff10250325"),
+    ],
+)
+def test_a_date_must_be_real(date: str) -> None:
+    """The 30th of February is refused, and so is what is no eight ASCII digits."""
     with pytest.raises(NameRefused, match="real date"):
-        parse_build("eurusd_1h_xgb_trend_v1_20250230")
+        require_date(date)
+    with pytest.raises(NameRefused):
+        parse_build(f"eurusd_1h_xgb_trend_v1_{date}")
+
+
+@pytest.mark.parametrize(
+    "version",
+    [
+        *(0, -1, True, 1.0, None, [], "", "v", "0", "v01", "1.5", " 1", "1\n", "\u0661"),
+        *(10**18, 10**5_000, "9" * 5_000, "v" + "9" * 19),
+    ],
+    ids=lambda each: str(type(each).__name__),
+)
+def test_what_is_no_version_is_refused(version: Any) -> None:
+    """Anything but a whole number from 1 of at most 18 digits, with or without its v."""
+    with pytest.raises(NameRefused, match="version"):
+        parse_version(version)
+
+
+def test_versions_are_read_in_each_of_their_forms() -> None:
+    """A number, numpy's, a text with and without v; the largest has 18 digits."""
+    largest = 10**18 - 1
+    given = (3, np.int64(3), "3", "v3", largest, f"v{largest}")
+    assert [parse_version(each) for each in given] == [3, 3, 3, 3, largest, largest]
+    assert type(parse_version(np.int64(3))) is int
+
+
+def test_the_longest_name_is_the_same_for_all() -> None:
+    """A model_id of which no build could be named is refused where it is read."""
+    longest = "eurusd_1h_xgb_" + "a" * (LONGEST_NAME - len("eurusd_1h_xgb__v1_YYYYMMDD")) + "_v1"
+    build = parse_model_id(longest).build("20250325")
+    assert len(build) == LONGEST_NAME
+    assert parse_build(build)[0].model_id == longest
+    with pytest.raises(NameRefused):
+        parse_model_id(longest.replace("_v1", "a_v1"))
+
+
+def test_the_next_version_follows_the_highest(
+    registry: ModelRegistry, classifier: Any, info: Callable[..., Any]
+) -> None:
+    """By number, whatever environment it is in; of a family not yet stored it is the first."""
+    assert registry.next_version("EURUSD_1h_xgb_trend") == "eurusd_1h_xgb_trend_v1"
+    for version in (9, 10, 2):
+        registry.save_model(classifier, info(version=version))
+    registry.archive_model("eurusd_1h_xgb_trend_v10")
+    for name in ("eurusd_1h_xgb_trend", "eurusd_1h_xgb_trend_v2_20250325"):
+        assert registry.next_version(name) == "eurusd_1h_xgb_trend_v11"
+    assert registry.next_version("eurusd_1h_xgb_trend_long") == "eurusd_1h_xgb_trend_long_v1"
+    with pytest.raises(NameRefused):
+        registry.next_version("../eurusd_1h_xgb_trend")

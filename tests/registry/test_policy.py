@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -94,9 +95,29 @@ def test_without_a_champion_there_is_nothing_to_beat() -> None:
     assert len(unmet_rules(policy, GOOD, [{}, CHAMPION])) == 1
 
 
-@pytest.mark.parametrize(
-    "text", ["min_sharpe = 1.0", 'min_validation_sharpe = "high"', "max_validation_drawdown = 2"]
-)
+UNREADABLE = [
+    "min_sharpe = 1.0",
+    'min_validation_sharpe = "high"',
+    "min_validation_sharpe = true",
+    "min_validation_sharpe = nan",
+    "max_sharpe_decay = inf",
+    "min_validation_sharpe = -inf",
+    "min_validation_trades = 1.5",
+    "min_validation_trades = -1",
+    "max_validation_drawdown = 2",
+    "max_validation_drawdown = nan",
+    "required_metadata = 'author'",
+    "required_metadata = [2025-03-25]",
+    "[rules]\nenabled = true",
+    "enabled = true\nenabled = false",
+    "enabled = 'no'",
+    "enabled",
+    "x = " + "[" * 5_000 + "]" * 5_000,
+    "\x00",
+]
+
+
+@pytest.mark.parametrize("text", UNREADABLE, ids=lambda text: repr(text[:30]))
 def test_a_policy_that_is_none_promotes_nothing(
     registry: ModelRegistry, classifier: Any, info: Info, text: str
 ) -> None:
@@ -107,6 +128,36 @@ def test_a_policy_that_is_none_promotes_nothing(
         registry.promote_model("eurusd_1h_xgb_trend")
     assert registry.production() == ()
     assert registry.verify()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link to nothing", "Latin-1", "2 MB"])
+def test_a_policy_file_that_is_none_is_not_taken_for_none(
+    registry: ModelRegistry, classifier: Any, info: Info, kind: str
+) -> None:
+    """Only where there is nothing at all is the policy off; a pipe is not waited for."""
+    path = Path(registry.storage_root) / "promotion.toml"
+    makers: dict[str, Callable[[], object]] = {
+        "pipe": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+        "link to nothing": lambda: path.symlink_to("nothing"),
+        "Latin-1": lambda: path.write_bytes("# für".encode("latin-1")),
+        "2 MB": lambda: path.write_bytes(b"#" * 2_000_000),
+    }
+    makers[kind]()
+    with pytest.raises(PolicyUnreadable):
+        registry.save_model(classifier, info(), environment="production")
+    assert registry.entries() == ()
+
+
+def test_figures_are_shown_as_they_are() -> None:
+    """Counts in full, others to six places: what is asked and found never read the same."""
+    policy = PromotionPolicy(min_validation_trades=20_000, min_validation_sharpe=1.0)
+    block = {"n_trades": 19_999, "sharpe_ratio": 0.99996}
+    found = unmet_rules(policy, {"performance": {"validation": block}}, [])
+    assert list(map(str, found)) == [
+        "min_validation_trades: at least 20000 is asked, found 19999",
+        "min_validation_sharpe: at least 1 is asked, found 0.99996",
+    ]
 
 
 def test_the_shipped_policy_is_off(project_root: Path, tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,3 +117,50 @@ def test_it_is_a_stack(steps: list[str]) -> None:
     top = set(stack[-1:])
     expected = (stack[-1] if stack else None, stack[-2] if len(stack) > 1 else None)
     assert champion_and_predecessor(line, top) == expected
+
+
+@pytest.fixture(scope="module")
+def six(
+    tmp_path_factory: pytest.TempPathFactory, classifier: Any, inputs: Any
+) -> tuple[Path, list[str]]:
+    """Return a registry of six versions in staging, to be copied, and their model_ids."""
+    registry = ModelRegistry(tmp_path_factory.mktemp("six") / "storage")
+    names = [f"{FAMILY}_v{version}" for version in range(1, 7)]
+    features = [f"f{place}" for place in range(inputs.shape[1])]
+    for name in names:
+        registry.save_model(classifier, {"model_id": name, "features": features})
+    return Path(registry.storage_root), names
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_registry_follows_a_list(
+    six: tuple[Path, list[str]], tmp_path: Path, seed: int
+) -> None:
+    """Promotions, archives and rollbacks in any order end where a list used as a stack ends."""
+    storage, names = six
+    registry = ModelRegistry(shutil.copytree(storage, tmp_path / "storage"))
+    dice = random.Random(seed)  # noqa: S311 - a test's dice
+    stack: list[str] = []
+    champion: str | None = None
+    for _ in range(25):
+        step = dice.choice(["promote", "promote", "rollback", "rollback", "archive"])
+        if step == "promote":
+            name = dice.choice([each for each in names if each != champion])
+            registry.promote_model(name)
+            stack = [*(each for each in stack if each != name), name]
+            champion = name
+        elif step == "archive" and champion is not None:
+            registry.archive_model(champion)
+            champion = None
+        elif step == "rollback" and stack and (champion is None or len(stack) > 1):
+            if champion is not None:
+                stack.pop()
+            champion = stack[-1]
+            assert registry.rollback(FAMILY).model_id == champion
+        elif step == "rollback":
+            before = registry.entries()
+            with pytest.raises(NothingToRestore):
+                registry.rollback(FAMILY)
+            assert registry.entries() == before
+        assert [each.model_id for each in registry.production()] == ([champion] if champion else [])
+    assert registry.verify()
