@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from tickserve_registry import lookup
 from tickserve_registry.catalog import Entry
 from tickserve_registry.errors import (
-    ModelNotFound,
     NothingToRestore,
     ReasonMissing,
     RegistryError,
@@ -23,7 +22,6 @@ from tickserve_registry.layout import ENVIRONMENTS, Environment, Layout
 from tickserve_registry.lifecycle import Lifecycle, PromotionRecord
 from tickserve_registry.metadata import Metadata
 from tickserve_registry.model_file import ModelFiles
-from tickserve_registry.naming import parse_family, parse_version
 from tickserve_registry.performance import Calendar
 from tickserve_registry.policy import PromotionPolicy
 from tickserve_registry.reader import BuildReader
@@ -182,7 +180,7 @@ class ModelRegistry:
         """
         from tickserve_registry.comparison import compare
 
-        entries = [each for name in names for each in self._versions(name)]
+        entries = [each for name in names for each in lookup.versions(self.entries(), name)]
         chosen = dict.fromkeys(entries if names else self.production())
         return compare([(each, *self._documents_of(each)) for each in chosen])
 
@@ -204,8 +202,8 @@ class ModelRegistry:
         _require_environment(to_environment, name=model_id)
         if force and not (reason or "").strip():
             raise ReasonMissing(action="a forced promotion")
-        entry = self._find_first(
-            model_id, "staging" if to_environment != "archive" else "production"
+        entry = lookup.find_first(
+            self.entries(), model_id, "staging" if to_environment != "archive" else "production"
         )
         return self._lifecycle.move(entry, to_environment, keep=keep, reason=reason, force=force)
 
@@ -220,7 +218,7 @@ class ModelRegistry:
         ModelNotFound or NothingToRestore.
         """
         entry = self.find(family)
-        if _normalised(family) != entry.family and entry.environment != "production":
+        if lookup.normalised(family) != entry.family and entry.environment != "production":
             problem = f"{entry.model_id} is not in production; name the family"
             raise NothingToRestore(family=entry.family, reason=problem)
         return self._lifecycle.rollback(entry.family, reason=reason)
@@ -230,9 +228,7 @@ class ModelRegistry:
 
         Any name of the family will do, also one that is not stored yet. Raises NameRefused.
         """
-        name = parse_family(family)
-        versions = [each.version for each in self.entries() if each.family == name.family]
-        return f"{name.family}_v{max(versions, default=0) + 1}"
+        return lookup.next_version(self.entries(), family)
 
     def record_live_performance(self, build: str, block: dict[str, Any]) -> None:
         """Set `performance.live` of a build; costs the same however many models there are."""
@@ -286,12 +282,7 @@ class ModelRegistry:
 
     def find(self, name: str, *, version: Any = None, environment: str | None = None) -> Entry:
         """Return the newest build that goes by the name. Raises ModelNotFound."""
-        found = self._called(name, version=version, environment=environment)
-        if not found:
-            known = {each for entry in self.entries() for each in (entry.family, entry.model_id)}
-            nearest = difflib.get_close_matches(_normalised(name), known)
-            raise ModelNotFound(name=_normalised(name), nearest=nearest)
-        return max(found, key=lambda entry: (entry.version, entry.date))
+        return lookup.find(self.entries(), name, version=version, environment=environment)
 
     def metadata(self, name: str) -> Metadata:
         """Return one build's metadata, typed and whole."""
@@ -323,7 +314,8 @@ class ModelRegistry:
         changes = read_history(self._layout.history)
         if name is None:
             return changes
-        wanted = {each.build for each in self._all_called(name)}
+        self.find(name)
+        wanted = {each.build for each in lookup.called(self.entries(), name)}
         return [change for change in changes if change.build in wanted]
 
     def verify(self) -> Report:
@@ -340,41 +332,6 @@ class ModelRegistry:
             return self._reader.metadata(entry.build).document, None
         except (RegistryError, FileNotFoundError) as error:
             return {}, str(error)
-
-    def _find_first(self, name: str, environment: Environment) -> Entry:
-        """Return the newest build of the name in an environment, else in any.
-
-        So a family's name means the candidate where it is promoted, the champion where archived.
-        """
-        there = self._called(name, environment=environment)
-        return self.find(name, environment=environment if there else None)
-
-    def _all_called(self, name: str) -> list[Entry]:
-        """Return every build that goes by the name. Raises ModelNotFound."""
-        self.find(name)
-        return self._called(name)
-
-    def _called(
-        self, name: str, *, version: Any = None, environment: str | None = None
-    ) -> list[Entry]:
-        wanted = _normalised(name)
-        number = None if version is None else parse_version(version)
-        return [
-            entry
-            for entry in self.entries()
-            if wanted in (entry.build, entry.model_id, entry.family)
-            and number in (None, entry.version)
-            and environment in (None, entry.environment)
-        ]
-
-    def _versions(self, name: str) -> list[Entry]:
-        """Return the newest build of each version that goes by the name, in order."""
-        found = sorted(self._all_called(name), key=lambda each: (each.version, each.date))
-        return list({each.version: each for each in found}.values())
-
-
-def _normalised(name: str) -> str:
-    return str(name).lower().removesuffix(".model")
 
 
 def _require_environment(environment: str, *, name: str) -> None:

@@ -80,7 +80,7 @@ def write_atomic(path: Path, data: bytes, *, sync: bool = True) -> None:
 def link_or_write(source: Path, path: Path, data: bytes) -> None:
     """Give a stored file a second name, or write its bytes where links are not possible.
 
-    The bytes are on disk already, so a promotion costs the same for any size of model.
+    The bytes are on disk already, so a promotion writes none of them again.
     """
     try:
         os.link(source, path, follow_symlinks=False)

@@ -49,3 +49,12 @@ def info() -> Callable[..., dict[str, Any]]:
 def registry(tmp_path: Path) -> ModelRegistry:
     """Return an empty registry."""
     return ModelRegistry(tmp_path / "storage")
+
+
+@pytest.fixture
+def listed(registry: ModelRegistry, classifier: Any, info: Callable[..., Any]) -> ModelRegistry:
+    """Return a registry with two versions, the first with backtest and validation."""
+    performance = {"backtest": {"sharpe_ratio": 2.0}, "validation": {"sharpe_ratio": 1.0}}
+    registry.save_model(classifier, info(performance=performance))
+    registry.save_model(classifier, info(version=2))
+    return registry

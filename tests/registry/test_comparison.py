@@ -19,15 +19,6 @@ from tickserve_registry.model_registry import ModelRegistry
 FAMILY = "eurusd_1h_xgb_trend"
 
 
-@pytest.fixture
-def listed(registry: ModelRegistry, classifier: Any, info: Callable[..., Any]) -> ModelRegistry:
-    """Return a registry with two versions, the first with backtest and validation."""
-    performance = {"backtest": {"sharpe_ratio": 2.0}, "validation": {"sharpe_ratio": 1.0}}
-    registry.save_model(classifier, info(performance=performance))
-    registry.save_model(classifier, info(version=2))
-    return registry
-
-
 def test_versions_side_by_side(listed: ModelRegistry) -> None:
     """A family stands for its versions; decay is what was lost from one phase to the next."""
     listed.record_live_performance(

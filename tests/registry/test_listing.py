@@ -1,4 +1,4 @@
-"""Tests of the registry as a frame, and of builds side by side."""
+"""Tests of the registry as a frame."""
 
 from __future__ import annotations
 
@@ -17,15 +17,6 @@ from tickserve_registry.model_registry import ModelRegistry
 from tickserve_registry.store import CLOCK_TICK_NS
 
 FAMILY = "eurusd_1h_xgb_trend"
-
-
-@pytest.fixture
-def listed(registry: ModelRegistry, classifier: Any, info: Callable[..., Any]) -> ModelRegistry:
-    """Return a registry with two versions, the first with backtest and validation."""
-    performance = {"backtest": {"sharpe_ratio": 2.0}, "validation": {"sharpe_ratio": 1.0}}
-    registry.save_model(classifier, info(performance=performance))
-    registry.save_model(classifier, info(version=2))
-    return registry
 
 
 def test_one_row_a_build_with_the_contracts_columns(listed: ModelRegistry) -> None:
