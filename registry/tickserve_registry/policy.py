@@ -54,7 +54,8 @@ def read_policy(path: Path) -> PromotionPolicy:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise PolicyUnreadable(path=path, problem=str(error)) from error
     except msgspec.ValidationError as error:
-        raise PolicyUnreadable(path=path, problem=str(error)) from error
+        rules = ", ".join(PromotionPolicy.__struct_fields__)
+        raise PolicyUnreadable(path=path, problem=f"{error}; the rules are {rules}") from error
 
 
 def unmet_rules(

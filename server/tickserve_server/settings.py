@@ -6,7 +6,9 @@ the defaults. `TICKSERVE_RECORDER__WRITEBACK_SECONDS=5` sets `[recorder] writeba
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +21,7 @@ from tickserve_server.errors import SettingsError
 ENVIRONMENT_PREFIX = "TICKSERVE_"
 NESTING = "__"
 MEBIBYTE = 1024 * 1024
+UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]*)`(?: - at `\$\.?(?P<path>[^`]*)`)?")
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -162,7 +165,20 @@ def _convert(tree: dict[str, Any], *, source: str, strict: bool) -> Settings:
     try:
         return msgspec.convert(tree, Settings, strict=strict)
     except msgspec.ValidationError as error:
-        raise SettingsError(source=source, problem=str(error)) from error
+        raise SettingsError(source=source, problem=f"{error}{_hint(str(error))}") from error
+
+
+def _hint(problem: str) -> str:
+    """Return what there is in place of an unknown key: those alike, else all of its section."""
+    found = UNKNOWN.search(problem)
+    if found is None:
+        return ""
+    section: Any = Settings()
+    for name in filter(None, (found["path"] or "").split(".")):
+        section = getattr(section, name, section)
+    known = section.__struct_fields__
+    alike = difflib.get_close_matches(found["key"], known)
+    return f"; did you mean {', '.join(alike)}?" if alike else f"; known: {', '.join(known)}"
 
 
 def _require_loopback(endpoints: Endpoints) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,22 @@ def test_a_wrong_file_is_refused_by_name(tmp_path: Path, text: str, named: str) 
         load_settings(file=file, environment={}, flags={})
     assert named in str(caught.value)
     assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("servng = 1", "did you mean serving?"),
+        ("[recorder]\nwriteback_secs = 5", "did you mean writeback_seconds"),
+        ("[logging]\nzzz = 1", "known: level, form"),
+    ],
+)
+def test_an_unknown_key_says_what_there_is(tmp_path: Path, text: str, hint: str) -> None:
+    """The keys alike, or else all of the section."""
+    file = tmp_path / "tickserve.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=re.escape(hint)):
+        load_settings(file=file, environment={}, flags={})
 
 
 def test_a_wrong_environment_variable_is_refused_by_name() -> None:
