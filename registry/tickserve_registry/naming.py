@@ -34,6 +34,14 @@ _MODEL_ID = re.compile(
 )
 _PAIR = re.compile(r"([a-z0-9]+)/([a-z0-9]+)", re.ASCII)
 _VERSION = re.compile(rf"v?({NUMBER})", re.ASCII)
+MILLISECONDS = {
+    "s": 1_000,
+    "m": 60_000,
+    "h": 3_600_000,
+    "d": 86_400_000,
+    "w": 7 * 86_400_000,
+    "mo": 31 * 86_400_000,
+}
 _PARTS = {"market": MARKET, "timeframe": TIMEFRAME, "model_type": MODEL_TYPE, "strategy": STRATEGY}
 
 
@@ -101,6 +109,12 @@ def parse_family(text: str) -> ModelName:
         return _parse(f"{lowered}_v1")[0]
     except NameRefused as error:
         raise NameRefused(part="family", value=text, grammar=GRAMMAR) from error
+
+
+def milliseconds_of(timeframe: str) -> int:
+    """Return the length of a bar in milliseconds; a month counts as 31 days."""
+    number = timeframe.rstrip("smhdwo")
+    return int(number) * MILLISECONDS[timeframe.removeprefix(number)]
 
 
 def parse_version(value: object) -> int:

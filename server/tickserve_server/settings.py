@@ -50,7 +50,7 @@ class RegistrySettings(Section, frozen=True, kw_only=True):
 
 
 class ServingSettings(Section, frozen=True, kw_only=True):
-    """The serving process: reload timing and limits."""
+    """The serving process: reload timing, limits and what it refuses."""
 
     debounce_ms: int = 20
     poll_seconds: float = 2.0
@@ -58,7 +58,14 @@ class ServingSettings(Section, frozen=True, kw_only=True):
     max_message_bytes: int = MEBIBYTE
     max_tensor_bytes: int = 64 * MEBIBYTE
     max_rows: int = 1_000
+    max_tensor_rows: int = 100_000
+    rows_on_loop: int = 256
+    jobs_per_client: int = 4
+    max_jobs: int = 64
     queue_length: int = 10_000
+    spin_us: int = 0
+    stale_after_bars: float = 0.0
+    non_finite_limit: int = 10
     record_backlog: int = 200_000
     drain_seconds: float = 5.0
 

@@ -23,17 +23,25 @@ class InputContract:
     """Checks what a bot sent against what the model was trained on, by name and by shape.
 
     `window` is 0 for row models, else the number of rows in one window. `nullable` names the
-    features that may be missing (`null`), which become NaN.
+    features that may be missing (`null`), which become NaN. A message holds at most `max_rows`
+    rows, a tensor frame `max_tensor_rows`.
     """
 
     def __init__(
-        self, features: Sequence[str], *, window: int, nullable: frozenset[str], max_rows: int
+        self,
+        features: Sequence[str],
+        *,
+        window: int,
+        nullable: frozenset[str],
+        max_rows: int,
+        max_tensor_rows: int,
     ) -> None:
         self.features = tuple(features)
         self.width = len(self.features)
         self.window = window
         self.nullable = nullable
         self.max_rows = max_rows
+        self.max_tensor_rows = max_tensor_rows
         self.row_shape = (window, self.width) if window else (self.width,)
         self._known = frozenset(self.features)
         self._pick = _picker(self.features)
@@ -58,32 +66,43 @@ class InputContract:
             pass
         self._pack(target, 0, *self._checked(values))
 
-    def batch(self, features: dict[str, Any] | list[Any]) -> tuple[Array, bool]:
+    def batch(
+        self, features: dict[str, Any] | list[Any], *, known: frozenset[str] | None = None
+    ) -> tuple[Array, bool]:
         """Return inputs [rows, …row_shape] and whether exactly one row was meant.
 
+        `known` names what other models take from the same snapshot, which this one passes over.
         Raises Refusal for any shape, name or number that the model was not trained on.
         """
         depth = _depth(features)
-        if depth == len(self.row_shape):
-            return self._window_or_row(features)[None, ...], True
-        if depth != len(self.row_shape) + 1:
+        single = depth == len(self.row_shape)
+        if not single and depth != len(self.row_shape) + 1:
             raise self._shape_refusal(_shape(features))
-        if len(features) > self.max_rows:
+        items = [features] if single else features
+        if not items:
+            raise self._shape_refusal([0])
+        if len(items) > self.max_rows:
             raise Refusal(
                 "too_large",
-                f"{len(features)} rows in one message; send at most {self.max_rows}, "
+                f"{len(items)} rows in one message; send at most {self.max_rows}, "
                 "or a tensor frame",
-                rows=len(features),
+                rows=len(items),
                 limit=self.max_rows,
             )
-        if not features:
-            raise self._shape_refusal([0])
-        return np.stack([self._window_or_row(item) for item in features]), False
+        rows = self._rows_of_windows(items) if self.window else items
+        return self._array(rows, known or self._known).reshape(len(items), *self.row_shape), single
 
     def tensor(self, frame: bytes, shape: Sequence[int]) -> Array:
         """Read a raw little-endian float32 C-order tensor frame of the declared shape."""
         if len(shape) != len(self.row_shape) + 1 or tuple(shape[1:]) != self.row_shape:
             raise self._shape_refusal(list(shape))
+        if shape[0] > self.max_tensor_rows:
+            raise Refusal(
+                "too_large",
+                f"{shape[0]} rows in one request; send at most {self.max_tensor_rows}",
+                rows=shape[0],
+                limit=self.max_tensor_rows,
+            )
         if shape[0] < 1 or len(frame) != 4 * math.prod(shape):
             raise Refusal(
                 "wrong_shape",
@@ -96,24 +115,28 @@ class InputContract:
         self._require_finite(array)
         return array
 
-    def _window_or_row(self, item: Any) -> Array:
-        rows = item if self.window else [item]
-        if self.window and len(rows) != self.window:
-            raise self._shape_refusal(_shape(item))
-        filled = [self._row(row) for row in rows]
-        array = np.array(filled, dtype=np.float32)
-        return array if self.window else array[0]
+    def _rows_of_windows(self, windows: Any) -> list[Any]:
+        for window in windows:
+            if not isinstance(window, list) or len(window) != self.window:
+                raise self._shape_refusal(_shape(window))
+        return [row for window in windows for row in window]
 
-    def _row(self, row: Any) -> list[float]:
-        if isinstance(row, dict):
-            named = _numbers(row, dict[str, float | None])
-            if named.keys() != self._known:
-                raise self._names_refusal(named)
-            return self._checked(self._pick(named))
-        listed: list[float | None] = _numbers(row, list[float | None])
-        if len(listed) != self.width:
-            raise self._shape_refusal(_shape(row))
-        return self._checked(listed)
+    def _array(self, rows: Sequence[Any], known: frozenset[str]) -> Array:
+        """Return flat rows, by name or listed, as [rows, width]; gaps are NaN."""
+        listed = [self._picked(row, known) if isinstance(row, dict) else row for row in rows]
+        numbers = _numbers(listed, list[list[float | None]])
+        for row in numbers:
+            if len(row) != self.width:
+                raise self._shape_refusal(_shape(row))
+        with np.errstate(over="ignore"):  # what exceeds float32 becomes infinite, and is refused
+            array = np.array(numbers, dtype=np.float64).astype(np.float32)
+        self._require_finite(array)
+        return array
+
+    def _picked(self, row: dict[str, Any], known: frozenset[str]) -> Row:
+        if not self._known <= row.keys() <= known:
+            raise self._names_refusal(row, known)
+        return self._pick(row)
 
     def _checked(self, values: Row) -> list[float]:
         """Return the values with allowed gaps as NaN; refuse every other non-finite one."""
@@ -137,9 +160,11 @@ class InputContract:
         if columns.size:
             raise _not_finite([self.features[column] for column in columns])
 
-    def _names_refusal(self, given: dict[str, Any]) -> Refusal:
+    def _names_refusal(
+        self, given: dict[str, Any], known: frozenset[str] = frozenset()
+    ) -> Refusal:
         missing = [name for name in self.features if name not in given]
-        unexpected = sorted(given.keys() - self._known)
+        unexpected = sorted(given.keys() - self._known - known)
         if missing:
             message = f"features missing: {', '.join(missing)}"
             if unexpected:

@@ -127,7 +127,7 @@ class Loader:
         try:
             source = self._registry.serving_model(entry)
             native = self._registry.native_predict
-            model = LiveModel(source, max_rows=self._settings.max_rows, native=native)
+            model = LiveModel(source, self._settings, native=native)
         except Exception as error:  # noqa: BLE001 - no artefact, whatever it does, may stop the loop
             self._failures[entry.build] = Failure(
                 str(error),

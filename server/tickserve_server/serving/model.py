@@ -12,12 +12,18 @@ import numpy as np
 from tickserve_client.messages import Action, ModelCard
 from tickserve_registry.catalog import Entry
 from tickserve_registry.model_registry import ServingModel
+from tickserve_registry.naming import milliseconds_of, parse_build
 from tickserve_server.serving.contract import Array, InputContract
 from tickserve_server.serving.engine import Engine, NativeEngine, Predict
 from tickserve_server.serving.latency import LatencyHistogram
+from tickserve_server.serving.refusal import Refusal
+from tickserve_server.settings import ServingSettings
 
 DIGEST_SHOWN = 16
 WARM_UP_ROWS = 32
+SLOW_ROW_NS = 1_000_000
+"""A model that takes longer for one row is asked off the loop, so that it delays no other."""
+
 
 
 class GoldenRowsFailed(Exception):
@@ -40,7 +46,11 @@ class LiveModel:
     """
 
     def __init__(
-        self, source: ServingModel, *, max_rows: int, native: Callable[[ServingModel], Predict]
+        self,
+        source: ServingModel,
+        limits: ServingSettings,
+        *,
+        native: Callable[[ServingModel], Predict],
     ) -> None:
         metadata = source.metadata
         self.entry: Entry = source.entry
@@ -53,7 +63,8 @@ class LiveModel:
             metadata.features,
             window=metadata.input.length if metadata.input.kind == "window" else 0,
             nullable=_nullable(metadata.input.allow_nan, metadata.features),
-            max_rows=max_rows,
+            max_rows=limits.max_rows,
+            max_tensor_rows=limits.max_tensor_rows,
         )
         shape = self.contract.row_shape
         self.engine: Engine | NativeEngine = (
@@ -62,22 +73,48 @@ class LiveModel:
             else NativeEngine(native(source), row_shape=shape)
         )
         declared = (self.output.long_above, self.output.short_below) != (None, None)
-        self._acts = declared and self.engine.outputs == 1
+        self.acts = declared and self.engine.outputs == 1
+        self.stale_after_ms = _stale_after_ms(self.build, limits.stale_after_bars)
         self.loaded_at = time.time()
         self.latency = LatencyHistogram()
         self.predictions = 0
         self.errors: Counter[str] = Counter()
+        self.quarantined: str | None = None
+        self._non_finite_left = limits.non_finite_limit
         self._prove(metadata.golden.inputs, metadata.golden.outputs, metadata.golden.tolerance)
-        self._warm_up()
+        self.is_slow = isinstance(self.engine, NativeEngine) or self._warm_up() > SLOW_ROW_NS
+        self.answers_rows = not (self.contract.window or self.is_slow)
 
-    def actions(self, output: Any) -> Action | list[Action] | None:
-        """Return what the declared thresholds make of an output, or of a list of rows' outputs.
+    def actions(self, output: Any) -> Action | list[Action]:
+        """Return what the thresholds make of an output, or of a list of rows' outputs.
 
-        None where the metadata declares no thresholds.
+        Only for a model that `acts`: whose metadata declares thresholds for its one output.
         """
-        if not self._acts:
-            return None
         return [self._act(row) for row in output] if isinstance(output, list) else self._act(output)
+
+    def non_finite(self) -> Refusal:
+        """Return the refusal of an output that is not finite; one too many ends the service."""
+        self._non_finite_left -= 1
+        if self._non_finite_left <= 0:
+            self.quarantine("it put out numbers that are not finite, again and again")
+        return Refusal(
+            "internal", f"{self.build} put out a number that is not finite", build=self.build
+        )
+
+    def quarantine(self, reason: str) -> None:
+        """Answer no more, and say why, until the build is loaded anew."""
+        self.quarantined = reason
+        self.answers_rows = False
+
+    def require_sound(self) -> None:
+        """Raise Refusal where the build is in quarantine."""
+        if self.quarantined is not None:
+            raise Refusal(
+                "not_ready",
+                f"{self.build} is in quarantine: {self.quarantined}",
+                reason=self.quarantined,
+                quarantined=True,
+            )
 
     def card(self) -> ModelCard:
         """Return what a bot must know to ask this model."""
@@ -119,9 +156,20 @@ class LiveModel:
             raise GoldenRowsFailed(build=self.build, error=worst, tolerance=tolerance)
         self.engine.row[...] = rows[:1]
 
-    def _warm_up(self) -> None:
+    def _warm_up(self) -> int:
+        """Run the row until it is warm; return the shortest time in nanoseconds."""
+        durations = []
         for _ in range(WARM_UP_ROWS):
+            started = time.perf_counter_ns()
             self.engine.run_row()
+            durations.append(time.perf_counter_ns() - started)
+        return min(durations)
+
+
+def _stale_after_ms(build: str, bars: float) -> int | None:
+    """Return how old a bar may be, in milliseconds; None where any may."""
+    name, _ = parse_build(build)
+    return round(bars * milliseconds_of(name.timeframe)) if bars else None
 
 
 def _nullable(allow_nan: bool | tuple[str, ...], features: tuple[str, ...]) -> frozenset[str]:

@@ -17,6 +17,8 @@ from tickserve_server.admin import Admin
 from tickserve_server.child import Lifeline, Termination, bind
 from tickserve_server.errors import StorageUnusable
 from tickserve_server.runtime import Runtime
+from tickserve_server.serving.bookkeeper import Bookkeeper
+from tickserve_server.serving.jobs import JobPool, Parts
 from tickserve_server.serving.loader import Loader
 from tickserve_server.serving.loop import ServingLoop
 from tickserve_server.serving.records import RecordSender
@@ -45,11 +47,15 @@ class ServingProcess:
         self._records = RecordSender(
             self._context, runtime.records, backlog=settings.serving.record_backlog
         )
-        self._responder = Responder(
-            keep=self._records.add,
-            welcome=self._welcome,
-            max_message_bytes=settings.serving.max_message_bytes,
+        cores = os.cpu_count() or 1
+        self._parts = Parts(cores)
+        self._jobs = JobPool(
+            per_client=settings.serving.jobs_per_client,
+            most=settings.serving.max_jobs,
+            threads=cores,
         )
+        self._bookkeeper = Bookkeeper(self._records.add)
+        self._responder = Responder(settings.serving, parts=self._parts, welcome=self._welcome)
         self._loader = Loader(
             ModelRegistry(
                 str(settings.storage_root),
@@ -62,7 +68,14 @@ class ServingProcess:
         )
         self._socket = self._open()
         self._admin = Admin(self._context, runtime.admin_serving, report=self._report)
-        self._loop = ServingLoop(self._socket, self._responder, housekeeping=self._housekeeping)
+        self._loop = ServingLoop(
+            self._socket,
+            self._responder,
+            self._bookkeeper,
+            self._jobs,
+            spin_us=settings.serving.spin_us,
+            housekeeping=self._housekeeping,
+        )
 
     def run(self) -> int:
         """Load, say ready, serve until told to stop, then drain and close."""
@@ -125,6 +138,8 @@ class ServingProcess:
         log.info("drained", uncommitted=self._records.uncommitted, dropped=self._records.dropped)
 
     def _close(self) -> None:
+        self._jobs.close()
+        self._parts.close()
         self._admin.close()
         self._records.close()
         self._socket.close()
@@ -145,7 +160,10 @@ class ServingProcess:
             limits={
                 "message_bytes": limits.max_message_bytes,
                 "tensor_bytes": limits.max_tensor_bytes,
-                "rows": limits.max_rows,
+                "rows": limits.max_tensor_rows,
+                "rows_in_message": limits.max_rows,
+                "jobs_per_client": limits.jobs_per_client,
+                "queue_length": limits.queue_length,
             },
         )
 
@@ -155,8 +173,9 @@ class ServingProcess:
             "process": "serving",
             "pid": os.getpid(),
             "started_at": self._started_at,
-            "requests": responder.requests,
-            "errors": dict(responder.errors),
+            "requests": self._bookkeeper.requests,
+            "errors": dict(self._bookkeeper.errors),
+            "jobs": self._jobs.under_way,
             "undeliverable": self._loop.undeliverable,
             "records_uncommitted": self._records.uncommitted,
             "records_dropped": self._records.dropped,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
 
 import msgspec
 
-from tickserve_client.codec import Encoder, is_json, milliseconds, peek, predict_decoder
+from tickserve_client.codec import OPENING_BRACE, Encoder, is_json, milliseconds, peek
 from tickserve_client.errors import ProtocolError
 from tickserve_client.messages import (
     PROTOCOL_VERSION,
@@ -23,213 +22,195 @@ from tickserve_client.messages import (
     Ping,
     Pong,
     Predict,
-    Prediction,
-    Predictions,
     PredictRequest,
 )
-from tickserve_server.serving.contract import Array
-from tickserve_server.serving.engine import is_finite
-from tickserve_server.serving.identity import PredictionIds
+from tickserve_server.serving.answer import Answer, Job, Refused
+from tickserve_server.serving.diagnosis import UNREADABLE, diagnose
+from tickserve_server.serving.jobs import Parts
 from tickserve_server.serving.model import LiveModel
-from tickserve_server.serving.records import Record
+from tickserve_server.serving.predictor import NANOSECONDS_IN_MS, Predictor, Task, rows_asked
 from tickserve_server.serving.refusal import Refusal
 from tickserve_server.serving.table import ModelTable
+from tickserve_server.settings import ServingSettings
 
-OPERATIONS = frozenset({"predict", "hello", "ping", "models", "describe"})
 BODY_FRAMES = 2
-NANOSECONDS_IN_MS = 1_000_000
+ON_LOOP_BYTES = 32 * 1024
+"""A longer message is not even decoded on the loop."""
+
+Body = Sequence[bytes]
 
 
 class Responder:
     """Answers the predict endpoint from `table`, which a reload replaces as one reference.
 
-    `keep` receives a record of every live prediction; `welcome` builds the reply to `hello`.
+    `parts` runs large batches, `welcome` builds the reply to `hello`.
     """
 
     def __init__(
         self,
+        limits: ServingSettings,
         *,
-        keep: Callable[[Record], None],
+        parts: Parts,
         welcome: Callable[[str | int | None], Message],
-        max_message_bytes: int,
     ) -> None:
         self.table = ModelTable()
         self.ready = False
-        self.requests = 0
-        self.errors: Counter[str] = Counter()
-        self._keep = keep
+        self._limits = limits
         self._welcome = welcome
-        self._max_message_bytes = max_message_bytes
-        self._decoder = predict_decoder()
-        self._encoder = Encoder()
-        self._ids = PredictionIds()
+        self._predictor = Predictor(parts)
+        self._encode = Encoder().encode
+        self._from_json = msgspec.json.Decoder(PredictRequest).decode
+        self._from_msgpack = msgspec.msgpack.Decoder(PredictRequest).decode
 
-    def respond(self, body: Sequence[bytes]) -> list[bytes]:
-        """Return the reply's body frames for a request's body frames; never raises."""
+    def respond(self, body: Body) -> Answer | Job:
+        """Answer a request's body frames, or return it as a job; never raises.
+
+        One row by name for one model, which is what bots ask most, takes the short way.
+        """
         started = time.perf_counter_ns()
-        self.requests += 1
-        as_json = bool(body) and is_json(body[0])
         request: PredictRequest | None = None
-        reply: Message
+        model: LiveModel | None = None
         try:
-            request = self._read(body)
-            if isinstance(request, Predict):
-                frame = body[1] if len(body) == BODY_FRAMES else None
-                reply, answer = self._predict(request, frame, started)
-                encoded = self._encoder.encode(reply, as_json=as_json)
-                return [encoded] if answer is None else [encoded, answer]
-            reply = self._inform(request)
-        except Refusal as refusal:
-            reply = self._count(refusal.reply(_request_id(request, body)))
-        except ProtocolError as error:
-            reply = self._count(_unreadable(error, body))
+            if len(body) != 1 or len(body[0]) > ON_LOOP_BYTES:
+                return self._unusual(body, started)
+            as_json = body[0][:1] == OPENING_BRACE
+            request = (self._from_json if as_json else self._from_msgpack)(body[0])
+            if type(request) is not Predict:
+                return self._informed(request, as_json=as_json)
+            if type(request.features) is not dict or request.model is None:
+                return self._job_or_answer(body, request, started)
+            model = self.table.find(request.model)
+            if not model.answers_rows:
+                return self._job_or_answer(body, request, started)
+            task = self._task(request, None, started)
+            served = self._predictor.row(task, model, request.features)
+            return Answer([self._encode(served.reply, as_json=as_json)], (served,))
         except Exception as error:  # noqa: BLE001 - whatever fails, the bot gets an answer
-            reply = self._count(
-                Error(
-                    id=_request_id(request, body),
-                    code="internal",
-                    message=f"{type(error).__name__}: {error}",
-                )
-            )
-        return [self._encoder.encode(reply, as_json=as_json)]
+            return self._failed(error, body, request=request, model=model)
 
-    def _read(self, body: Sequence[bytes]) -> PredictRequest:
+    def _unusual(self, body: Body, started: int) -> Answer | Job:
+        """Answer a request with a tensor frame, or one too long to be decoded on the loop."""
+        self._require_limits(body)
+        if len(body[0]) > ON_LOOP_BYTES:
+            return self._job(body, None, started)
+        request = self._decoded(body[0])
+        if not isinstance(request, Predict):
+            raise Refusal("malformed", "a tensor frame belongs to `predict` alone")
+        return self._job_or_answer(body, request, started)
+
+    def _job_or_answer(self, body: Body, request: Predict, started: int) -> Answer | Job:
+        rows = rows_asked(request, body[1] if len(body) == BODY_FRAMES else None)
+        if rows > self._limits.rows_on_loop or self.table.is_slow(request):
+            return self._job(body, request, started)
+        return self._answer(body, request, started, None)
+
+    def _job(self, body: Body, request: Predict | None, started: int) -> Job:
+        received_ms = time.time_ns() // NANOSECONDS_IN_MS
+        return Job(
+            run=partial(self._answer, body, request, started, received_ms),
+            decline=partial(self._failed, body=body, request=request, model=None),
+        )
+
+    def _answer(
+        self, body: Body, request: PredictRequest | None, started: int, received_ms: int | None
+    ) -> Answer:
+        """Answer any request, on any thread; never raises."""
+        try:
+            as_json = is_json(body[0])
+            request = self._decoded(body[0]) if request is None else request
+            if not isinstance(request, Predict):
+                return self._informed(request, as_json=as_json)
+            frame = body[1] if len(body) == BODY_FRAMES else None
+            task = self._task(request, frame, started, received_ms)
+            reply, tensor, served, refused = self._predictor.general(task)
+            frames = [self._encode(reply, as_json=as_json)]
+            return Answer(frames if tensor is None else [*frames, tensor], served, refused)
+        except Exception as error:  # noqa: BLE001 - whatever fails, the bot gets an answer
+            return self._failed(error, body, request=request, model=None)
+
+    def _decoded(self, head: bytes) -> PredictRequest:
+        request: PredictRequest = (self._from_json if is_json(head) else self._from_msgpack)(head)
+        return request
+
+    def _task(
+        self, request: Predict, frame: bytes | None, started: int, received_ms: int | None = None
+    ) -> Task:
+        """Refuse what is too old or of another protocol; read the bar's time."""
+        _require_version(request)
+        if request.deadline_ms is not None:
+            sent_at = received_ms if request.sent_at is None else milliseconds(request.sent_at)
+            _require_in_time(request.deadline_ms, sent_at=sent_at)
+        bar_time_ms = None if request.bar_time is None else milliseconds(request.bar_time)
+        return Task(request, frame, self.table, bar_time_ms, started)
+
+    def _require_limits(self, body: Body) -> None:
         if not 1 <= len(body) <= BODY_FRAMES:
             raise Refusal(
                 "malformed",
                 f"a request has one body frame and at most one tensor frame, not {len(body)}",
                 frames=len(body),
             )
-        if len(body[0]) > self._max_message_bytes:
-            raise Refusal(
-                "too_large",
-                f"the message has {len(body[0])} bytes, the limit is {self._max_message_bytes}",
-                bytes=len(body[0]),
-                limit=self._max_message_bytes,
-            )
-        request, _ = self._decoder.decode(body[0])
-        if request.v != PROTOCOL_VERSION:
-            raise Refusal(
-                "unsupported_version",
-                f"protocol version {request.v} is not spoken here",
-                versions=[PROTOCOL_VERSION],
-            )
-        return request
-
-    def _predict(
-        self, request: Predict, frame: bytes | None, started: int
-    ) -> tuple[Message, bytes | None]:
-        if request.deadline_ms is not None and request.sent_at is not None:
-            _require_in_time(request.deadline_ms, sent_at=milliseconds(request.sent_at))
-        if request.models is None:
-            if request.model is None:
-                raise Refusal("malformed", "name a `model`, or several in `models`")
-            return self._one(request.model, request, frame, started)
-        replies: list[Prediction | Error] = []
-        for name in request.models:
-            try:
-                reply, _ = self._one(name, request, frame, started)
-                replies.append(reply)
-            except Refusal as refusal:
-                replies.append(self._count(refusal.reply(request.id)))
-        return Predictions(id=request.id, predictions=replies), None
-
-    def _one(
-        self, name: str, request: Predict, frame: bytes | None, started: int
-    ) -> tuple[Prediction, bytes | None]:
-        """Answer for one model; the second value is the tensor frame of the reply, if any."""
-        bar_time = None if request.bar_time is None else milliseconds(request.bar_time)
-        model = self.table.find(name)
-        try:
-            output, outputs, inputs, rows = self._run(model, request, frame)
-        except Refusal as refusal:
-            model.errors[refusal.code] += 1
-            raise
-        action = model.actions(output)
-        duration = time.perf_counter_ns() - started
-        served_at = time.time_ns() // NANOSECONDS_IN_MS
-        server_us = duration // 1000
-        model.predictions += rows
-        model.latency.add(duration)
-        prediction_id = None
-        if request.log:
-            prediction_id = self._ids.next(served_at)
-            self._keep(
-                Record(
-                    prediction_id=prediction_id,
-                    build=model.build,
-                    digest=model.digest,
-                    served_at_ms=served_at,
-                    bar_time_ms=bar_time,
-                    server_us=server_us,
-                    rows=rows,
-                    outputs=outputs,
-                    action=action,
-                    inputs=inputs,
+        limits = (self._limits.max_message_bytes, self._limits.max_tensor_bytes)
+        for frame, limit, what in zip(body, limits, ("message", "tensor frame"), strict=False):
+            if len(frame) > limit:
+                raise Refusal(
+                    "too_large",
+                    f"the {what} has {len(frame)} bytes, the limit is {limit}",
+                    bytes=len(frame),
+                    limit=limit,
                 )
-            )
-        as_tensor = frame is not None and request.models is None
-        reply = Prediction(
-            id=request.id,
-            prediction_id=prediction_id,
-            model_id=model.model_id,
-            build=model.build,
-            digest=model.digest,
-            output=None if as_tensor else output,
-            tensor=[rows, model.engine.outputs] if as_tensor else None,
-            action=action,
-            bar_time=request.bar_time,
-            served_at=served_at,
-            server_us=server_us,
-        )
-        return reply, outputs if as_tensor else None
 
-    def _run(
-        self, model: LiveModel, request: Predict, frame: bytes | None
-    ) -> tuple[Any, bytes, bytes, int]:
-        """Run the model; return output for the message, raw outputs, raw inputs, rows."""
-        engine, contract, features = model.engine, model.contract, request.features
-        if frame is not None or request.tensor is not None:
-            if frame is None or request.tensor is None:
-                raise Refusal("malformed", "`tensor` states the shape of a second body frame")
-            batch, single = contract.tensor(frame, request.tensor), False
-        elif features is None:
-            raise Refusal("malformed", "a prediction needs `features`, or a tensor frame")
-        elif isinstance(features, dict) and not contract.window:
-            contract.write_row(features, engine.row_bytes)
-            output = engine.run_row()
-            if not is_finite(output):
-                raise _non_finite(model)
-            return output, engine.answer_bytes(), engine.row_bytes.tobytes(), 1
-        else:
-            batch, single = contract.batch(features)
-        return _run_batch(model, batch, single=single)
+    def _informed(self, request: PredictRequest, *, as_json: bool) -> Answer:
+        _require_version(request)
+        return Answer([self._encode(self._information(request), as_json=as_json)])
 
-    def _inform(self, request: Hello | Ping | Models | Describe) -> Message:
+    def _information(self, request: PredictRequest) -> Message:
         if isinstance(request, Ping):
             now_ms = time.time_ns() // NANOSECONDS_IN_MS
             return Pong(id=request.id, server_time=now_ms, ready=self.ready)
-        if isinstance(request, Hello):
-            return self._welcome(request.id)
         if isinstance(request, Models):
-            models = self.table.models.values()
-            return ModelList(id=request.id, models=[model.card() for model in models])
-        return Description(id=request.id, metadata=self.table.find(request.model).document)
+            cards = [model.card() for model in self.table.models.values()]
+            return ModelList(id=request.id, models=cards)
+        if isinstance(request, Describe):
+            return Description(id=request.id, metadata=self.table.find(request.model).document)
+        return self._welcome(request.id)
 
-    def _count(self, error: Error) -> Error:
-        self.errors[error.code] += 1
-        return error
+    def _failed(
+        self,
+        error: Exception,
+        body: Body,
+        *,
+        request: PredictRequest | None,
+        model: LiveModel | None,
+    ) -> Answer:
+        """Answer with the typed error that an exception stands for."""
+        request_id = request.id if request is not None else peek(body[0])[1] if body else None
+        if isinstance(error, Refusal):
+            reply = error.reply(request_id)
+        elif isinstance(error, UNREADABLE):
+            reply = diagnose(str(error), body)
+        elif isinstance(error, ProtocolError):
+            reply = Error(id=request_id, code="malformed", message=error.reason)
+        else:
+            reason = f"{type(error).__name__}: {error}"
+            reply = Error(id=request_id, code="internal", message=reason)
+        frames = [self._encode(reply, as_json=bool(body) and is_json(body[0]))]
+        return Answer(frames, refused=(Refused(reply.code, model),))
 
 
-def _run_batch(model: LiveModel, batch: Array, *, single: bool) -> tuple[Any, bytes, bytes, int]:
-    answer = model.engine.run(batch)
-    output: Any = answer[:, 0].tolist() if model.engine.outputs == 1 else answer.tolist()
-    if not is_finite(float(answer.sum())):
-        raise _non_finite(model)
-    return output[0] if single else output, answer.tobytes(), batch.tobytes(), len(batch)
+def _require_version(request: Message) -> None:
+    if request.v != PROTOCOL_VERSION:
+        raise Refusal(
+            "unsupported_version",
+            f"protocol version {request.v} is not spoken here",
+            versions=[PROTOCOL_VERSION],
+        )
 
 
-def _require_in_time(deadline_ms: float, *, sent_at: int) -> None:
+def _require_in_time(deadline_ms: float, *, sent_at: int | None) -> None:
+    """Refuse a request that is older than its deadline; without `sent_at` it is new."""
+    if sent_at is None:
+        return
     age = time.time_ns() // NANOSECONDS_IN_MS - sent_at
     if age > deadline_ms:
         raise Refusal(
@@ -238,47 +219,3 @@ def _require_in_time(deadline_ms: float, *, sent_at: int) -> None:
             age_ms=age,
             limit_ms=deadline_ms,
         )
-
-
-def _non_finite(model: LiveModel) -> Refusal:
-    return Refusal("internal", f"{model.build} put out a number that is not finite")
-
-
-def _request_id(request: PredictRequest | None, body: Sequence[bytes]) -> str | int | None:
-    """The id to echo, also where the request was refused before it was read whole."""
-    if request is not None:
-        return request.id
-    found: str | int | None = peek(body[0])[1] if body else None
-    return found
-
-
-def _unreadable(error: ProtocolError, body: Sequence[bytes]) -> Error:
-    """Say what is wrong with a request that cannot be decoded, as exactly as can be seen."""
-    op, request_id = peek(body[0]) if body else (None, None)
-    if op is not None and op not in OPERATIONS:
-        return Error(
-            id=request_id,
-            code="unknown_op",
-            message=f"no operation is called {op!r}",
-            details={"op": op, "known": sorted(OPERATIONS)},
-        )
-    wrong = _not_numbers(body[0]) if body else []
-    message = f"{error.reason} ({', '.join(wrong)})" if wrong else error.reason
-    details = {"features": wrong} if wrong else {}
-    return Error(id=request_id, code="malformed", message=message, details=details)
-
-
-def _not_numbers(body: bytes) -> list[str]:
-    """Name the features of an unreadable request whose value is no number."""
-    try:
-        document = msgspec.json.decode(body) if is_json(body) else msgspec.msgpack.decode(body)
-        features = document["features"].items()
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError, LookupError):
-        return []
-    except AttributeError:
-        return []
-    return [
-        str(name)
-        for name, value in features
-        if isinstance(value, bool) or not isinstance(value, int | float | None)
-    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 
+from tickserve_client.messages import Predict
 from tickserve_registry.catalog import Entry
 from tickserve_server.serving.model import LiveModel
 from tickserve_server.serving.refusal import Refusal
@@ -59,6 +60,17 @@ class ModelTable:
         nearest = difflib.get_close_matches(name, self._environments, n=3, cutoff=0.5)
         hint = f"; did you mean {', '.join(nearest)}?" if nearest else ""
         raise Refusal("unknown_model", f"no model is called {name!r}{hint}", nearest=nearest)
+
+    def features_of(self, names: Iterable[str]) -> frozenset[str]:
+        """Return every feature that a model of these names takes."""
+        models = [self._by_name[name] for name in names if name in self._by_name]
+        return frozenset(feature for model in models for feature in model.contract.features)
+
+    def is_slow(self, request: Predict) -> bool:
+        """Whether a request asks a model that takes long for each row."""
+        names = [request.model] if request.models is None else request.models
+        models = [self._by_name[name] for name in names if name in self._by_name]
+        return any(model.is_slow for model in models)
 
 
 def _age(model: LiveModel) -> tuple[int, str]:

@@ -16,7 +16,9 @@ NAMES = ("rsi_14", "ema_20", "atr_14")
 
 def contract(*, window: int = 0, nullable: tuple[str, ...] = ()) -> InputContract:
     """The contract of a small model."""
-    return InputContract(NAMES, window=window, nullable=frozenset(nullable), max_rows=4)
+    return InputContract(
+        NAMES, window=window, nullable=frozenset(nullable), max_rows=4, max_tensor_rows=1_000
+    )
 
 
 def written(rules: InputContract, features: dict[str, Any]) -> list[float]:

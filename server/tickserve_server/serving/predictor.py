@@ -1,0 +1,194 @@
+"""Predictions of one model, or of several on one snapshot; touches neither sockets nor disks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from tickserve_client.messages import Error, Message, Predict, Prediction, Predictions
+from tickserve_server.serving.answer import Refused, Served
+from tickserve_server.serving.contract import Array
+from tickserve_server.serving.engine import is_finite
+from tickserve_server.serving.identity import PredictionIds
+from tickserve_server.serving.jobs import Parts
+from tickserve_server.serving.model import LiveModel
+from tickserve_server.serving.refusal import Refusal
+from tickserve_server.serving.table import ModelTable
+
+NANOSECONDS_IN_MS = 1_000_000
+
+
+class Task(NamedTuple):
+    """A predict request with what came beside its message.
+
+    `started_ns` is the performance counter when it was taken in.
+    """
+
+    request: Predict
+    frame: bytes | None
+    table: ModelTable
+    bar_time_ms: int | None
+    started_ns: int
+
+
+class Outcome(NamedTuple):
+    """The reply to a predict request, its tensor frame if any, and what is to be counted."""
+
+    reply: Message
+    frame: bytes | None
+    served: list[Served]
+    refused: list[Refused]
+
+
+class Predictor:
+    """Answers predict requests: one row by name at the least cost, everything else in general."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._ids = PredictionIds()
+        self._parts = parts
+
+    def row(self, task: Task, model: LiveModel, features: dict[str, float | None]) -> Served:
+        """Answer one row by name, on the loop's thread alone: it uses the model's one row.
+
+        Raises Refusal.
+        """
+        engine = model.engine
+        if model.stale_after_ms is not None:
+            _require_fresh(task.bar_time_ms, model, model.stale_after_ms)
+        model.contract.write_row(features, engine.row_bytes)
+        output = engine.run_row()
+        if not is_finite(output):
+            raise model.non_finite()
+        action = model.actions(output) if model.acts else None
+        return self._served(task, model, output=output, action=action)
+
+    def general(self, task: Task) -> Outcome:
+        """Answer rows, windows, tensors and several models, on any thread.
+
+        What one model refuses takes nothing from the others. Raises Refusal where the request
+        as a whole makes no sense.
+        """
+        request = task.request
+        if request.models is None:
+            names = [request.model] if request.model is not None else []
+        else:
+            names = request.models
+        if not names:
+            raise Refusal("malformed", "name a `model`, or several in `models`")
+        known = task.table.features_of(names)
+        replies: list[Prediction | Error] = []
+        served: list[Served] = []
+        refused: list[Refused] = []
+        for name in names:
+            model = None
+            try:
+                model = task.table.find(name)
+                served.append(self._one(task, model, known))
+                replies.append(served[-1].reply)
+            except Refusal as refusal:
+                refused.append(Refused(refusal.code, model))
+                replies.append(refusal.reply(request.id))
+        if request.models is not None:
+            several = Predictions(id=request.id, predictions=replies)
+            return Outcome(several, None, served, refused)
+        as_tensor = task.frame is not None and bool(served)
+        return Outcome(replies[0], served[0].outputs if as_tensor else None, served, refused)
+
+    def _one(self, task: Task, model: LiveModel, known: frozenset[str]) -> Served:
+        model.require_sound()
+        if model.stale_after_ms is not None:
+            _require_fresh(task.bar_time_ms, model, model.stale_after_ms)
+        batch, single = _inputs(task, model, known)
+        outputs = self._parts.run(model.engine.run, batch)
+        if not is_finite(float(outputs.sum())):
+            raise model.non_finite()
+        rows, width = outputs.shape
+        listed: list[Any] = outputs[:, 0].tolist() if width == 1 else outputs.tolist()
+        output = listed[0] if single else listed
+        return self._served(
+            task,
+            model,
+            output=output,
+            action=model.actions(output) if model.acts else None,
+            tensor=[rows, width] if _answers_with_tensor(task) else None,
+            rows=rows,
+            inputs=batch.tobytes() if task.frame is None else task.frame,
+            outputs=outputs.tobytes(),
+        )
+
+    def _served(
+        self,
+        task: Task,
+        model: LiveModel,
+        *,
+        output: Any,
+        action: Any,
+        tensor: list[int] | None = None,
+        rows: int = 1,
+        inputs: bytes | None = None,
+        outputs: bytes | None = None,
+    ) -> Served:
+        request = task.request
+        now_ms = time.time_ns() // NANOSECONDS_IN_MS
+        duration = time.perf_counter_ns() - task.started_ns
+        reply = Prediction(
+            id=request.id,
+            prediction_id=self._ids.next(now_ms) if request.log else None,
+            model_id=model.model_id,
+            build=model.build,
+            digest=model.digest,
+            output=output if tensor is None else None,
+            tensor=tensor,
+            action=action,
+            bar_time=request.bar_time,
+            served_at=now_ms,
+            server_us=duration // 1000,
+        )
+        return Served(model, reply, duration, rows, task.bar_time_ms, inputs, outputs)
+
+
+def _answers_with_tensor(task: Task) -> bool:
+    """Whether the reply's numbers travel as a frame: there is one to a message."""
+    return task.frame is not None and task.request.models is None
+
+
+def _inputs(task: Task, model: LiveModel, known: frozenset[str]) -> tuple[Array, bool]:
+    """Return the inputs [rows, …] for one model, and whether exactly one row was meant."""
+    request = task.request
+    if task.frame is not None or request.tensor is not None:
+        if task.frame is None or request.tensor is None:
+            raise Refusal("malformed", "`tensor` states the shape of a second body frame")
+        return model.contract.tensor(task.frame, request.tensor), False
+    if request.features is None:
+        raise Refusal("malformed", "a prediction needs `features`, or a tensor frame")
+    return model.contract.batch(request.features, known=known)
+
+
+def _require_fresh(bar_time_ms: int | None, model: LiveModel, limit_ms: int) -> None:
+    if bar_time_ms is None:
+        raise Refusal(
+            "stale_input",
+            f"{model.build} answers on fresh bars only: send `bar_time`",
+            limit_ms=limit_ms,
+        )
+    age = time.time_ns() // NANOSECONDS_IN_MS - bar_time_ms
+    if age > limit_ms:
+        raise Refusal(
+            "stale_input",
+            f"the bar is {age} ms old, {model.build} takes bars of at most {limit_ms} ms",
+            age_ms=age,
+            limit_ms=limit_ms,
+        )
+
+
+def rows_asked(request: Predict, frame: bytes | None) -> int:
+    """Return about how many rows a request makes all models run."""
+    if frame is not None:
+        rows = request.tensor[0] if request.tensor else 0
+    elif isinstance(request.features, list) and request.features:
+        nested: Sequence[Any] = request.features
+        rows = len(nested) if isinstance(nested[0], list | dict) else 1
+    else:
+        rows = 1
+    return rows * (1 if request.models is None else len(request.models))
