@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,6 +22,7 @@ from tickserve_client.messages import (
 )
 from tickserve_server.recorder.ledger import Ledger, Row
 from tickserve_server.recorder.live import Capital, Trade
+from tickserve_server.recorder.records import BUILD, ID, Record
 
 LARGEST_INTEGER = 2**63 - 1
 FUTURE_MS = 60_000
@@ -65,12 +66,17 @@ class Feedback:
         item = self._item(request)
         return Ack(id=request.id, status=item.status, details=item.details)
 
-    def join(self, builds: dict[str, str]) -> None:
+    def join(self, arrived: Sequence[Record]) -> None:
         """Attribute parked outcomes to the builds of predictions that have now arrived."""
-        for row in self._ledger.parked(builds):
-            build = builds[row.prediction_id.partition(":")[0]]
-            self._ledger.attribute(row, build=build)
-            self._count(row.bot, row.run, row.trade, row, build=build)
+        waiting = self._ledger.waiting() if arrived else []
+        if not waiting:
+            return
+        builds = {record[ID]: record[BUILD] for record in arrived}
+        for row in waiting:
+            build = builds.get(row.prediction_id.partition(":")[0])
+            if build is not None:
+                self._ledger.attribute(row, build=build)
+                self._count(row.bot, row.run, row.trade, row, build=build)
 
     def _item(self, item: Hello | Outcome | Label | Equity) -> AckItem:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class Ledger:
         except sa.exc.DBAPIError as error:
             raise LedgerUnusable(url=url, reason=str(error.orig)) from error
         self._transaction: sa.RootTransaction | None = None
+        adding = _insert_ignoring(url, schema.predictions)
+        self._add_predictions = str(adding.compile(dialect=self._engine.dialect))
 
     def begin(self) -> None:
         """Open the transaction of this turn."""
@@ -90,11 +92,13 @@ class Ledger:
         """Return all runs, in the order in which they registered."""
         return self._all(sa.select(schema.runs).order_by(schema.runs.c.received_at))
 
-    def add_predictions(self, records: Iterable[dict[str, Any]]) -> None:
-        """Store prediction records; those known already are passed over."""
-        rows = list(records)
+    def add_predictions(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Store predictions in the order of their columns; those known already are passed over.
+
+        The driver takes the rows as they are: SQLAlchemy's own way costs thrice as much a row.
+        """
         if rows:
-            self._connection.execute(_insert_ignoring(self._url, schema.predictions), rows)
+            self._connection.exec_driver_sql(self._add_predictions, list(map(tuple, rows)))
 
     def build_of(self, prediction_id: str) -> str | None:
         """Return the build that made a prediction; row i of a batch is `<base>:<i>`."""
@@ -154,16 +158,11 @@ class Ledger:
             },
         )
 
-    def parked(self, prediction_ids: Iterable[str]) -> list[Row]:
-        """Return outcomes without a build that wait for one of these predictions."""
+    def waiting(self) -> list[Row]:
+        """Return the outcomes that wait for their prediction."""
         table = schema.outcomes
-        wanted = list(prediction_ids)
-        waiting = sa.select(table).where(
-            table.c.build.is_(None), table.c.prediction_id.is_not(None)
-        )
-        rows = self._all(waiting)
-        bases = set(wanted)
-        return [row for row in rows if row.prediction_id.partition(":")[0] in bases]
+        known = table.c.prediction_id.is_not(None)
+        return self._all(sa.select(table).where(table.c.build.is_(None), known))
 
     def attribute(self, row: Row, *, build: str) -> None:
         """Join a parked outcome to the build of its prediction."""
@@ -246,7 +245,8 @@ def _engine(url: str) -> sa.Engine:
         if backend == "sqlite" and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         options: dict[str, Any] = {"timeout": BUSY_S} if backend == "sqlite" else {}
-        engine = sa.create_engine(url, connect_args=options)
+        style: Any = "qmark" if backend == "sqlite" else "format"
+        engine = sa.create_engine(url, connect_args=options, paramstyle=style)
     except (sa.exc.ArgumentError, ModuleNotFoundError, OSError) as error:
         raise LedgerUnusable(url=url, reason=str(error)) from error
     if backend == "sqlite":

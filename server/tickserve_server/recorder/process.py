@@ -46,6 +46,9 @@ POLL_MS = 50
 MOST_REQUESTS = 256
 """Feedback taken into one transaction, so that a commit stays short."""
 
+NICENESS = 5
+"""The serving process answers first; what it hands over waits in its memory."""
+
 RETRY_AFTER_MS = 500
 LINGER_MS = 500
 DRAIN_S = 3.0
@@ -101,6 +104,7 @@ class RecorderProcess:
 
     def run(self) -> int:
         """Load the book, say ready, record until told to stop, then drain and write back."""
+        os.nice(NICENESS)
         self._load()
         self._writeback.start()
         poller = zmq.Poller()
@@ -204,7 +208,7 @@ class RecorderProcess:
         self._feedback.begin()
         self._ledger.begin()
         arrivals = self._records.store()
-        self._feedback.join(arrivals.builds)
+        self._feedback.join(arrivals.records)
         replies = [self._apply(message) for _, _, message in requests]
         self._ledger.commit()
         return replies, arrivals

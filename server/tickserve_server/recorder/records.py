@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import structlog
@@ -18,19 +19,13 @@ MOST_PARCELS = 64
 """Read in one turn, so that feedback is never kept waiting long."""
 
 
-class _Record(msgspec.Struct, array_like=True):
-    """One prediction record, in the order in which it is sent."""
+Record = tuple[str, str, str, int, int | None, int, int, bytes, str | None, bytes]
+"""One prediction, in the order of the channel and of the ledger's columns: prediction_id, build,
+digest, served_at, bar_time, server_us, rows, outputs, action, inputs."""
 
-    prediction_id: str
-    build: str
-    digest: str
-    served_at: int
-    bar_time: int | None
-    server_us: int
-    rows: int
-    outputs: bytes
-    action: Any
-    inputs: bytes
+ID: Final = 0
+BUILD: Final = 1
+ROWS: Final = 6
 
 
 class _Event(msgspec.Struct):
@@ -41,10 +36,10 @@ class _Event(msgspec.Struct):
 
 
 class Arrivals(NamedTuple):
-    """What one turn brought: predictions by id, rows by build, events."""
+    """What one turn brought: predictions, rows by build, events."""
 
-    builds: dict[str, str]
-    rows: dict[str, int]
+    records: list[Record]
+    rows: Counter[str]
     events: list[_Event]
 
 
@@ -63,7 +58,7 @@ class RecordReceiver:
         self._ledger = ledger
         self._on_statistics = on_statistics
         self._clock = clock
-        self._records = msgspec.msgpack.Decoder(list[_Record])
+        self._records = msgspec.msgpack.Decoder(list[Record])
         self._event = msgspec.msgpack.Decoder(_Event)
         self._parcels: dict[bytes, list[tuple[bytes, bytes, bytes]]] = {}
         self._greeted: set[bytes] = set()
@@ -87,15 +82,18 @@ class RecordReceiver:
 
     def store(self) -> Arrivals:
         """Put everything received into the open transaction."""
-        arrivals = Arrivals({}, {}, [])
+        arrivals = Arrivals([], Counter(), [])
         for parcels in self._parcels.values():
             for kind, _, body in parcels:
                 if kind == RECORDS:
-                    self._store_records(self._records.decode(body), arrivals)
+                    arrivals.records.extend(self._records.decode(body))
                 elif kind == EVENT:
                     event = self._event.decode(body)
                     self._ledger.add_event(event.topic, event.body, at=self._clock())
                     arrivals.events.append(event)
+        self._ledger.add_predictions(arrivals.records)
+        for record in arrivals.records:
+            arrivals.rows[record[BUILD]] += record[ROWS]
         return arrivals
 
     def confirm(self) -> None:
@@ -113,14 +111,3 @@ class RecordReceiver:
         if peer not in self._greeted:
             self._greeted.add(peer)
             self._socket.send_multipart([peer, HELLO], zmq.NOBLOCK)
-
-    def _store_records(self, records: list[_Record], arrivals: Arrivals) -> None:
-        rows = []
-        for record in records:
-            row = {name: getattr(record, name) for name in _Record.__struct_fields__}
-            if record.action is not None:
-                row["action"] = msgspec.json.encode(record.action).decode()
-            rows.append(row)
-            arrivals.builds[record.prediction_id] = record.build
-            arrivals.rows[record.build] = arrivals.rows.get(record.build, 0) + record.rows
-        self._ledger.add_predictions(rows)

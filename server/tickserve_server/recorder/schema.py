@@ -37,7 +37,7 @@ predictions = Table(
     "predictions",
     tables,
     Column("prediction_id", String, primary_key=True),
-    Column("build", String, nullable=False, index=True),
+    Column("build", String, nullable=False),
     Column("digest", String, nullable=False),
     Column("served_at", BigInteger, nullable=False),
     Column("bar_time", BigInteger),

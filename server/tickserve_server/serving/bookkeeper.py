@@ -37,6 +37,8 @@ class Bookkeeper:
         if reply.prediction_id is None:
             return
         inputs, outputs, action = served.inputs, served.outputs, reply.action
+        if inputs is None or outputs is None:
+            inputs, outputs = model.row()
         self._keep(
             Record(
                 prediction_id=reply.prediction_id,
@@ -46,8 +48,8 @@ class Bookkeeper:
                 bar_time_ms=served.bar_time_ms,
                 server_us=reply.server_us,
                 rows=served.rows,
-                outputs=model.engine.answer_bytes() if outputs is None else outputs,
+                outputs=outputs,
                 action=action if action is None else msgspec.json.encode(action).decode(),
-                inputs=model.engine.row_bytes.tobytes() if inputs is None else inputs,
+                inputs=inputs,
             )
         )

@@ -44,7 +44,7 @@ class InputContract:
         self.max_tensor_rows = max_tensor_rows
         self.row_shape = (window, self.width) if window else (self.width,)
         self._known = frozenset(self.features)
-        self._pick = _picker(self.features)
+        self.pick = _picker(self.features)
         self._pack = struct.Struct(f"<{self.width}f").pack_into
         self._nullable_columns = np.array([name in nullable for name in self.features])
 
@@ -53,18 +53,9 @@ class InputContract:
 
         Raises Refusal: missing_features, unexpected_features or not_finite.
         """
-        if len(features) != self.width:
+        if features.keys() != self._known:
             raise self._names_refusal(features)
-        try:
-            values = self._pick(features)
-            self._pack(target, 0, *values)
-            if math.isfinite(sum(values)):
-                return
-        except KeyError:
-            raise self._names_refusal(features) from None
-        except (struct.error, OverflowError, TypeError):
-            pass
-        self._pack(target, 0, *self._checked(values))
+        self._pack(target, 0, *self._checked(self.pick(features)))
 
     def batch(
         self, features: dict[str, Any] | list[Any], *, known: frozenset[str] | None = None
@@ -78,7 +69,7 @@ class InputContract:
         single = depth == len(self.row_shape)
         if not single and depth != len(self.row_shape) + 1:
             raise self._shape_refusal(_shape(features))
-        items = [features] if single else features
+        items: Any = [features] if single else features
         if not items:
             raise self._shape_refusal([0])
         if len(items) > self.max_rows:
@@ -136,7 +127,7 @@ class InputContract:
     def _picked(self, row: dict[str, Any], known: frozenset[str]) -> Row:
         if not self._known <= row.keys() <= known:
             raise self._names_refusal(row, known)
-        return self._pick(row)
+        return self.pick(row)
 
     def _checked(self, values: Row) -> list[float]:
         """Return the values with allowed gaps as NaN; refuse every other non-finite one."""
@@ -160,9 +151,7 @@ class InputContract:
         if columns.size:
             raise _not_finite([self.features[column] for column in columns])
 
-    def _names_refusal(
-        self, given: dict[str, Any], known: frozenset[str] = frozenset()
-    ) -> Refusal:
+    def _names_refusal(self, given: dict[str, Any], known: frozenset[str] = frozenset()) -> Refusal:
         missing = [name for name in self.features if name not in given]
         unexpected = sorted(given.keys() - self._known - known)
         if missing:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,29 +40,34 @@ class Engine:
         self.outputs = self._measure_outputs()
         self._answer: Array = np.zeros((1, self.outputs), dtype=np.float32)
         self._binding = self._bind()
-        # The session's own method and the binding's own object: their wrappers cost a microsecond.
-        self._run_bound = self._session._sess.run_with_iobinding  # noqa: SLF001
-        self._bound = self._binding._iobinding  # noqa: SLF001
 
-    def run_row(self) -> float | list[float]:
-        """Run the row in `row_bytes`; a number for one output, else a list."""
-        self._run_bound(self._bound, self._run_options)
-        if self.outputs == 1:
-            return self._answer.item()
-        answer: list[float] = self._answer[0].tolist()
-        return answer
+    def bound_run(self) -> Callable[[], None]:
+        """Return a function that runs the row in `row_bytes`; its result is read with reader().
+
+        It calls the session's inner method: the wrappers around it cost a microsecond.
+        """
+        run = self._session._sess.run_with_iobinding  # noqa: SLF001
+        return partial(run, self._binding._iobinding, self._run_options)  # noqa: SLF001
+
+    def reader(self) -> Callable[[], Any]:
+        """Return a function that reads the last result: a number for one output, else a list."""
+        return self._answer.item if self.outputs == 1 else self._answer[0].tolist
 
     def run(self, batch: Array) -> Array:
         """Run inputs [rows, …] and return outputs [rows, outputs]."""
         result: Array = self._session.run([OUTPUT], {INPUT: batch}, self._run_options)[0]
         return result.reshape(len(batch), -1)
 
+    def row_and_answer(self) -> tuple[bytes, bytes]:
+        """Copy the row and its last result, float32 little-endian."""
+        return self.row_bytes.tobytes(), self._answer.tobytes()
+
     def terminate(self) -> None:
         """Make every run under way, and every later one, fail as soon as its graph lets it."""
         self._run_options.terminate = True
 
     def answer_bytes(self) -> bytes:
-        """The outputs of the last run_row, float32 little-endian."""
+        """The last result of the row, float32 little-endian."""
         return self._answer.tobytes()
 
     def _measure_outputs(self) -> int:
@@ -83,28 +88,8 @@ class NativeEngine:
 
     def __init__(self, predict: Predict, *, row_shape: tuple[int, ...]) -> None:
         self._predict = predict
-        self.row: Array = np.zeros((1, *row_shape), dtype=np.float32)
-        self.row_bytes = self.row.data.cast("B")
-        self.outputs = int(self.run(self.row).shape[1])
-        self._answer: Array = np.zeros((1, self.outputs), dtype=np.float32)
-
-    def run_row(self) -> float | list[float]:
-        """Run the row in `row_bytes`; a number for one output, else a list."""
-        self._answer[...] = self._predict(self.row)
-        if self.outputs == 1:
-            return self._answer.item()
-        answer: list[float] = self._answer[0].tolist()
-        return answer
+        self.outputs = int(self.run(np.zeros((1, *row_shape), dtype=np.float32)).shape[1])
 
     def run(self, batch: Array) -> Array:
         """Run inputs [rows, …] and return outputs [rows, outputs]."""
         return np.asarray(self._predict(batch), dtype=np.float32).reshape(len(batch), -1)
-
-    def answer_bytes(self) -> bytes:
-        """The outputs of the last run_row, float32 little-endian."""
-        return self._answer.tobytes()
-
-
-def is_finite(output: float | list[float]) -> bool:
-    """Whether every number of one row's output is finite."""
-    return math.isfinite(output if isinstance(output, float) else sum(output))

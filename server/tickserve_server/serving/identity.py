@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
-
-COUNTER_LIMIT = 1 << 42
 
 
 class PredictionIds:
@@ -16,15 +15,22 @@ class PredictionIds:
 
     def __init__(self) -> None:
         self._random = f"{secrets.randbits(32):08x}"
-        self._counter = secrets.randbits(40)
+        self._counts = itertools.count(secrets.randbits(40))
+        self._middle = -1, ""
 
     def next(self, now_ms: int) -> str:
-        """Return the next id, stamped with the time in milliseconds since the epoch."""
-        counter = self._counter = (self._counter + 1) % COUNTER_LIMIT
-        stamp = f"{now_ms:012x}"
-        high = counter >> 30
-        middle = 0x8000 | (counter >> 16 & 0x3FFF)
-        return (
-            f"{stamp[:8]}-{stamp[8:12]}-7{high:03x}-{middle:04x}-"
-            f"{counter & 0xFFFF:04x}{self._random}"
-        )
+        """Return the next id, stamped with the time in milliseconds since the epoch.
+
+        Any thread may call; `count` hands each number out once.
+        """
+        counter = next(self._counts)
+        known, middle = self._middle
+        if known != counter >> 16:
+            known, middle = self._middle = counter >> 16, _middle(counter >> 16)
+        low = counter & 0xFFFF
+        return f"{now_ms >> 16:08x}-{now_ms & 0xFFFF:04x}-{middle}-{low:04x}{self._random}"
+
+
+def _middle(high: int) -> str:
+    """Return version and variant around the upper 26 bits of the counter."""
+    return f"7{high >> 14 & 0xFFF:03x}-{0x8000 | high & 0x3FFF:04x}"

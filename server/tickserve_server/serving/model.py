@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from tickserve_registry.naming import milliseconds_of, parse_build
 from tickserve_server.serving.contract import Array, InputContract
 from tickserve_server.serving.engine import Engine, NativeEngine, Predict
 from tickserve_server.serving.latency import LatencyHistogram
+from tickserve_server.serving.plan import Ask, compile_row
 from tickserve_server.serving.refusal import Refusal
 from tickserve_server.settings import ServingSettings
 
@@ -23,7 +25,6 @@ DIGEST_SHOWN = 16
 WARM_UP_ROWS = 32
 SLOW_ROW_NS = 1_000_000
 """A model that takes longer for one row is asked off the loop, so that it delays no other."""
-
 
 
 class GoldenRowsFailed(Exception):
@@ -74,6 +75,8 @@ class LiveModel:
         )
         declared = (self.output.long_above, self.output.short_below) != (None, None)
         self.acts = declared and self.engine.outputs == 1
+        self._long_above = _or(self.output.long_above, math.inf)
+        self._short_below = _or(self.output.short_below, -math.inf)
         self.stale_after_ms = _stale_after_ms(self.build, limits.stale_after_bars)
         self.loaded_at = time.time()
         self.latency = LatencyHistogram()
@@ -82,15 +85,23 @@ class LiveModel:
         self.quarantined: str | None = None
         self._non_finite_left = limits.non_finite_limit
         self._prove(metadata.golden.inputs, metadata.golden.outputs, metadata.golden.tolerance)
-        self.is_slow = isinstance(self.engine, NativeEngine) or self._warm_up() > SLOW_ROW_NS
-        self.answers_rows = not (self.contract.window or self.is_slow)
+        self.ask: Ask | None = None
+        self.is_slow = True
+        if isinstance(self.engine, Engine):
+            self.is_slow = self._warm_up(self.engine) > SLOW_ROW_NS
+            if not (self.contract.window or self.is_slow):
+                self.ask = compile_row(self.contract, self.engine)
 
-    def actions(self, output: Any) -> Action | list[Action]:
-        """Return what the thresholds make of an output, or of a list of rows' outputs.
+    def act(self, output: float) -> Action:
+        """Return what the thresholds make of an output, for a model that `acts`."""
+        if output > self._long_above:
+            return "long"
+        return "short" if output < self._short_below else "flat"
 
-        Only for a model that `acts`: whose metadata declares thresholds for its one output.
-        """
-        return [self._act(row) for row in output] if isinstance(output, list) else self._act(output)
+    def row(self) -> tuple[bytes, bytes]:
+        """Return inputs and outputs of the row asked last, float32 little-endian."""
+        assert isinstance(self.engine, Engine)  # noqa: S101 - only such a model is asked by row
+        return self.engine.row_and_answer()
 
     def non_finite(self) -> Refusal:
         """Return the refusal of an output that is not finite; one too many ends the service."""
@@ -104,7 +115,7 @@ class LiveModel:
     def quarantine(self, reason: str) -> None:
         """Answer no more, and say why, until the build is loaded anew."""
         self.quarantined = reason
-        self.answers_rows = False
+        self.ask = None
 
     def require_sound(self) -> None:
         """Raise Refusal where the build is in quarantine."""
@@ -139,14 +150,6 @@ class LiveModel:
             "latency": self.latency.summary(),
         }
 
-    def _act(self, output: float) -> Action:
-        above, below = self.output.long_above, self.output.short_below
-        if above is not None and output > above:
-            return "long"
-        if below is not None and output < below:
-            return "short"
-        return "flat"
-
     def _prove(self, inputs: Any, outputs: Any, tolerance: float) -> None:
         rows: Array = np.array(inputs, dtype=np.float32).reshape(-1, *self.contract.row_shape)
         wanted = np.array(outputs, dtype=np.float64).reshape(len(rows), -1)
@@ -154,16 +157,20 @@ class LiveModel:
         worst = float(error.max(initial=0.0))
         if not worst <= tolerance:
             raise GoldenRowsFailed(build=self.build, error=worst, tolerance=tolerance)
-        self.engine.row[...] = rows[:1]
 
-    def _warm_up(self) -> int:
+    @staticmethod
+    def _warm_up(engine: Engine) -> int:
         """Run the row until it is warm; return the shortest time in nanoseconds."""
-        durations = []
+        run, durations = engine.bound_run(), []
         for _ in range(WARM_UP_ROWS):
             started = time.perf_counter_ns()
-            self.engine.run_row()
+            run()
             durations.append(time.perf_counter_ns() - started)
         return min(durations)
+
+
+def _or(threshold: float | None, otherwise: float) -> float:
+    return otherwise if threshold is None else threshold
 
 
 def _stale_after_ms(build: str, bars: float) -> int | None:

@@ -6,10 +6,12 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from tickserve_client.codec import milliseconds
 from tickserve_client.messages import Error, Message, Predict, Prediction, Predictions
 from tickserve_server.serving.answer import Refused, Served
 from tickserve_server.serving.contract import Array
-from tickserve_server.serving.engine import is_finite
 from tickserve_server.serving.identity import PredictionIds
 from tickserve_server.serving.jobs import Parts
 from tickserve_server.serving.model import LiveModel
@@ -48,20 +50,39 @@ class Predictor:
         self._ids = PredictionIds()
         self._parts = parts
 
-    def row(self, task: Task, model: LiveModel, features: dict[str, float | None]) -> Served:
+    def row(
+        self, request: Predict, features: dict[str, float | None], model: LiveModel, started_ns: int
+    ) -> Served | None:
         """Answer one row by name, on the loop's thread alone: it uses the model's one row.
 
-        Raises Refusal.
+        Returns None where the general way is to be taken; raises Refusal.
         """
-        engine = model.engine
+        ask = model.ask
+        if ask is None:
+            return None
+        bar_time_ms = None
+        if request.bar_time is not None:
+            bar_time_ms = milliseconds(request.bar_time)
         if model.stale_after_ms is not None:
-            _require_fresh(task.bar_time_ms, model, model.stale_after_ms)
-        model.contract.write_row(features, engine.row_bytes)
-        output = engine.run_row()
-        if not is_finite(output):
+            _require_fresh(bar_time_ms, model, model.stale_after_ms)
+        output = ask(features)
+        if output is None:
             raise model.non_finite()
-        action = model.actions(output) if model.acts else None
-        return self._served(task, model, output=output, action=action)
+        now_ms = time.time_ns() // NANOSECONDS_IN_MS
+        duration = time.perf_counter_ns() - started_ns
+        reply = Prediction(
+            id=request.id,
+            prediction_id=self._ids.next(now_ms) if request.log else None,
+            model_id=model.model_id,
+            build=model.build,
+            digest=model.digest,
+            output=output,
+            action=model.act(output) if model.acts else None,
+            bar_time=request.bar_time,
+            served_at=now_ms,
+            server_us=duration // 1000,
+        )
+        return Served(model, reply, duration, 1, bar_time_ms)
 
     def general(self, task: Task) -> Outcome:
         """Answer rows, windows, tensors and several models, on any thread.
@@ -96,40 +117,18 @@ class Predictor:
         return Outcome(replies[0], served[0].outputs if as_tensor else None, served, refused)
 
     def _one(self, task: Task, model: LiveModel, known: frozenset[str]) -> Served:
+        request = task.request
         model.require_sound()
         if model.stale_after_ms is not None:
             _require_fresh(task.bar_time_ms, model, model.stale_after_ms)
         batch, single = _inputs(task, model, known)
         outputs = self._parts.run(model.engine.run, batch)
-        if not is_finite(float(outputs.sum())):
+        if not np.isfinite(outputs).all():
             raise model.non_finite()
+        as_tensor = task.frame is not None and request.models is None
         rows, width = outputs.shape
         listed: list[Any] = outputs[:, 0].tolist() if width == 1 else outputs.tolist()
-        output = listed[0] if single else listed
-        return self._served(
-            task,
-            model,
-            output=output,
-            action=model.actions(output) if model.acts else None,
-            tensor=[rows, width] if _answers_with_tensor(task) else None,
-            rows=rows,
-            inputs=batch.tobytes() if task.frame is None else task.frame,
-            outputs=outputs.tobytes(),
-        )
-
-    def _served(
-        self,
-        task: Task,
-        model: LiveModel,
-        *,
-        output: Any,
-        action: Any,
-        tensor: list[int] | None = None,
-        rows: int = 1,
-        inputs: bytes | None = None,
-        outputs: bytes | None = None,
-    ) -> Served:
-        request = task.request
+        actions = [model.act(output) for output in listed] if model.acts else [None]
         now_ms = time.time_ns() // NANOSECONDS_IN_MS
         duration = time.perf_counter_ns() - task.started_ns
         reply = Prediction(
@@ -138,19 +137,15 @@ class Predictor:
             model_id=model.model_id,
             build=model.build,
             digest=model.digest,
-            output=output if tensor is None else None,
-            tensor=tensor,
-            action=action,
+            output=None if as_tensor else listed[0] if single else listed,
+            tensor=[rows, width] if as_tensor else None,
+            action=actions if model.acts and not single else actions[0],
             bar_time=request.bar_time,
             served_at=now_ms,
             server_us=duration // 1000,
         )
-        return Served(model, reply, duration, rows, task.bar_time_ms, inputs, outputs)
-
-
-def _answers_with_tensor(task: Task) -> bool:
-    """Whether the reply's numbers travel as a frame: there is one to a message."""
-    return task.frame is not None and task.request.models is None
+        inputs = batch.tobytes() if task.frame is None else task.frame
+        return Served(model, reply, duration, rows, task.bar_time_ms, inputs, outputs.tobytes())
 
 
 def _inputs(task: Task, model: LiveModel, known: frozenset[str]) -> tuple[Array, bool]:

@@ -13,7 +13,7 @@ import zmq
 SEQUENCE = struct.Struct(">Q")
 RECORDS, EVENT, STATISTICS, COMMITTED, HELLO = b"R", b"E", b"S", b"C", b"H"
 BATCH_RECORDS = 512
-GATHER_S = 0.05
+GATHER_S = 0.2
 """Records gather that long: each parcel costs the recorder a durable commit."""
 
 RESEND_AFTER_S = 2.0

@@ -8,14 +8,13 @@ from functools import partial
 
 import msgspec
 
-from tickserve_client.codec import OPENING_BRACE, Encoder, is_json, milliseconds, peek
+from tickserve_client.codec import OPENING_BRACE, is_json, milliseconds, peek
 from tickserve_client.errors import ProtocolError
 from tickserve_client.messages import (
     PROTOCOL_VERSION,
     Describe,
     Description,
     Error,
-    Hello,
     Message,
     ModelList,
     Models,
@@ -58,7 +57,8 @@ class Responder:
         self._limits = limits
         self._welcome = welcome
         self._predictor = Predictor(parts)
-        self._encode = Encoder().encode
+        self._to_json = msgspec.json.Encoder().encode
+        self._to_msgpack = msgspec.msgpack.Encoder().encode
         self._from_json = msgspec.json.Decoder(PredictRequest).decode
         self._from_msgpack = msgspec.msgpack.Decoder(PredictRequest).decode
 
@@ -77,14 +77,17 @@ class Responder:
             request = (self._from_json if as_json else self._from_msgpack)(body[0])
             if type(request) is not Predict:
                 return self._informed(request, as_json=as_json)
-            if type(request.features) is not dict or request.model is None:
+            features, name = request.features, request.model
+            if type(features) is not dict or name is None:
                 return self._job_or_answer(body, request, started)
-            model = self.table.find(request.model)
-            if not model.answers_rows:
+            model = self.table.find(name)
+            if request.v != PROTOCOL_VERSION or request.deadline_ms is not None:
+                self._task(request, None, started)
+            served = self._predictor.row(request, features, model, started)
+            if served is None:
                 return self._job_or_answer(body, request, started)
-            task = self._task(request, None, started)
-            served = self._predictor.row(task, model, request.features)
-            return Answer([self._encode(served.reply, as_json=as_json)], (served,))
+            encode = self._to_json if as_json else self._to_msgpack
+            return Answer([encode(served.reply)], (served,))
         except Exception as error:  # noqa: BLE001 - whatever fails, the bot gets an answer
             return self._failed(error, body, request=request, model=model)
 
@@ -127,6 +130,9 @@ class Responder:
             return Answer(frames if tensor is None else [*frames, tensor], served, refused)
         except Exception as error:  # noqa: BLE001 - whatever fails, the bot gets an answer
             return self._failed(error, body, request=request, model=None)
+
+    def _encode(self, message: Message, *, as_json: bool) -> bytes:
+        return (self._to_json if as_json else self._to_msgpack)(message)
 
     def _decoded(self, head: bytes) -> PredictRequest:
         request: PredictRequest = (self._from_json if is_json(head) else self._from_msgpack)(head)
