@@ -67,6 +67,7 @@ class ServingSettings(Section, frozen=True, kw_only=True):
     stale_after_bars: float = 0.0
     non_finite_limit: int = 10
     record_backlog: int = 200_000
+    record_backlog_bytes: int = 256 * MEBIBYTE
     drain_seconds: float = 5.0
 
 

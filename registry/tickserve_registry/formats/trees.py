@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 import onnx.helper
 
-from tickserve_registry.formats.graph import INPUT, Transform, model_of, transform_nodes
+from tickserve_registry.formats.graph import INPUT, OUTPUT, Transform, model_of, transform_nodes
 from tickserve_registry.formats.native import NO_SPLITS, Splits
 
 MARGIN = "margin"
@@ -76,10 +76,16 @@ def ensemble(
         **_nodes(trees, branch),
         **_leaves(trees),
     }
+    plain = transform == "identity"  # a node that does nothing takes a microsecond
     adding = onnx.helper.make_node(
-        "TreeEnsembleRegressor", [INPUT], [MARGIN], domain="ai.onnx.ml", **attributes
+        "TreeEnsembleRegressor",
+        [INPUT],
+        [OUTPUT if plain else MARGIN],
+        domain="ai.onnx.ml",
+        **attributes,
     )
-    return model_of([adding, *transform_nodes(transform, MARGIN)], features=features)
+    nodes = [adding] if plain else [adding, *transform_nodes(transform, MARGIN)]
+    return model_of(nodes, features=features)
 
 
 def _nodes(trees: Sequence[Tree], branch: Branch) -> dict[str, Any]:

@@ -20,9 +20,9 @@ from tickserve_client.messages import (
     Label,
     Outcome,
 )
+from tickserve_server.parcel import open_parcel
 from tickserve_server.recorder.ledger import Ledger, Row
 from tickserve_server.recorder.live import Capital, Trade
-from tickserve_server.recorder.records import BUILD, ID, Record
 
 LARGEST_INTEGER = 2**63 - 1
 FUTURE_MS = 60_000
@@ -66,12 +66,16 @@ class Feedback:
         item = self._item(request)
         return Ack(id=request.id, status=item.status, details=item.details)
 
-    def join(self, arrived: Sequence[Record]) -> None:
+    def join(self, parcels: Sequence[bytes]) -> None:
         """Attribute parked outcomes to the builds of predictions that have now arrived."""
-        waiting = self._ledger.waiting() if arrived else []
+        waiting = self._ledger.waiting() if parcels else []
         if not waiting:
             return
-        builds = {record[ID]: record[BUILD] for record in arrived}
+        builds = {
+            record.prediction_id: record.build
+            for parcel in parcels
+            for record in open_parcel(parcel)
+        }
         for row in waiting:
             build = builds.get(row.prediction_id.partition(":")[0])
             if build is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from tickserve_client.messages import Equity, Hello, Label, Outcome
 from tickserve_server.errors import LedgerUnusable
+from tickserve_server.parcel import Summary, open_parcel
 from tickserve_server.recorder import schema
 
 BUSY_S = 30.0
+OVERLAPPING = 8
+"""Parcels whose ranges of ids may overlap: those of threads that finish at the same time."""
+
 PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY")
 
 Row = sa.Row[Any]
@@ -37,8 +41,6 @@ class Ledger:
         except sa.exc.DBAPIError as error:
             raise LedgerUnusable(url=url, reason=str(error.orig)) from error
         self._transaction: sa.RootTransaction | None = None
-        adding = _insert_ignoring(url, schema.predictions)
-        self._add_predictions = str(adding.compile(dialect=self._engine.dialect))
 
     def begin(self) -> None:
         """Open the transaction of this turn."""
@@ -92,27 +94,41 @@ class Ledger:
         """Return all runs, in the order in which they registered."""
         return self._all(sa.select(schema.runs).order_by(schema.runs.c.received_at))
 
-    def add_predictions(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Store predictions in the order of their columns; those known already are passed over.
-
-        The driver takes the rows as they are: SQLAlchemy's own way costs thrice as much a row.
-        """
-        if rows:
-            self._connection.exec_driver_sql(self._add_predictions, list(map(tuple, rows)))
+    def add_parcel(self, sender: str, sequence: int, summary: Summary, body: bytes) -> bool:
+        """Store a parcel of predictions unless it is known; return whether it was new."""
+        return self._insert_new(
+            schema.prediction_parcels,
+            {
+                "sender": sender,
+                "sequence": sequence,
+                "first_id": summary.first_id,
+                "last_id": summary.last_id,
+                "records": summary.records,
+                "rows": msgspec.json.encode(summary.rows).decode(),
+                "body": body,
+            },
+        )
 
     def build_of(self, prediction_id: str) -> str | None:
-        """Return the build that made a prediction; row i of a batch is `<base>:<i>`."""
-        table = schema.predictions
-        base = prediction_id.partition(":")[0]
-        row = self._one(sa.select(table.c.build).where(table.c.prediction_id == base))
-        return None if row is None else str(row.build)
+        """Return the build that made a prediction; row i of a batch is `<base>:<i>`.
 
-    def prediction_counts(self) -> dict[str, int]:
+        Ids grow with time, so a prediction lies in one of the last parcels that begin before it.
+        """
+        table, base = schema.prediction_parcels, prediction_id.partition(":")[0]
+        before = sa.select(table.c.body, table.c.last_id).where(table.c.first_id <= base)
+        for row in self._all(before.order_by(table.c.first_id.desc()).limit(OVERLAPPING)):
+            if base <= row.last_id:
+                for record in open_parcel(row.body):
+                    if record.prediction_id == base:
+                        return record.build
+        return None
+
+    def prediction_counts(self) -> Counter[str]:
         """Return how many predicted rows are recorded for each build."""
-        table = schema.predictions
-        total = sa.func.sum(table.c.rows)
-        rows = self._all(sa.select(table.c.build, total.label("rows")).group_by(table.c.build))
-        return {row.build: int(row.rows) for row in rows}
+        counts: Counter[str] = Counter()
+        for row in self._all(sa.select(schema.prediction_parcels.c.rows)):
+            counts.update(msgspec.json.decode(row.rows, type=dict[str, int]))
+        return counts
 
     def outcome(self, bot: str, run: str, trade: str) -> Row | None:
         """Return the newest revision of a trade."""
@@ -245,8 +261,7 @@ def _engine(url: str) -> sa.Engine:
         if backend == "sqlite" and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         options: dict[str, Any] = {"timeout": BUSY_S} if backend == "sqlite" else {}
-        style: Any = "qmark" if backend == "sqlite" else "format"
-        engine = sa.create_engine(url, connect_args=options, paramstyle=style)
+        engine = sa.create_engine(url, connect_args=options)
     except (sa.exc.ArgumentError, ModuleNotFoundError, OSError) as error:
         raise LedgerUnusable(url=url, reason=str(error)) from error
     if backend == "sqlite":

@@ -208,7 +208,7 @@ class RecorderProcess:
         self._feedback.begin()
         self._ledger.begin()
         arrivals = self._records.store()
-        self._feedback.join(arrivals.records)
+        self._feedback.join(arrivals.parcels)
         replies = [self._apply(message) for _, _, message in requests]
         self._ledger.commit()
         return replies, arrivals

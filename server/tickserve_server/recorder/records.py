@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
 import zmq
 
+from tickserve_server.parcel import Summary
 from tickserve_server.recorder.ledger import Ledger
 
 log = structlog.get_logger(__name__)
@@ -17,15 +18,6 @@ log = structlog.get_logger(__name__)
 RECORDS, EVENT, STATISTICS, COMMITTED, HELLO = b"R", b"E", b"S", b"C", b"H"
 MOST_PARCELS = 64
 """Read in one turn, so that feedback is never kept waiting long."""
-
-
-Record = tuple[str, str, str, int, int | None, int, int, bytes, str | None, bytes]
-"""One prediction, in the order of the channel and of the ledger's columns: prediction_id, build,
-digest, served_at, bar_time, server_us, rows, outputs, action, inputs."""
-
-ID: Final = 0
-BUILD: Final = 1
-ROWS: Final = 6
 
 
 class _Event(msgspec.Struct):
@@ -36,9 +28,9 @@ class _Event(msgspec.Struct):
 
 
 class Arrivals(NamedTuple):
-    """What one turn brought: predictions, rows by build, events."""
+    """What one turn brought: parcels of predictions, rows by build, events."""
 
-    records: list[Record]
+    parcels: list[bytes]
     rows: Counter[str]
     events: list[_Event]
 
@@ -58,48 +50,46 @@ class RecordReceiver:
         self._ledger = ledger
         self._on_statistics = on_statistics
         self._clock = clock
-        self._records = msgspec.msgpack.Decoder(list[Record])
+        self._summary = msgspec.msgpack.Decoder(Summary)
         self._event = msgspec.msgpack.Decoder(_Event)
-        self._parcels: dict[bytes, list[tuple[bytes, bytes, bytes]]] = {}
+        self._parcels: dict[bytes, list[list[bytes]]] = {}
         self._greeted: set[bytes] = set()
 
     def receive(self) -> bool:
         """Take what waits off the socket; return whether there is anything to store."""
         for _ in range(MOST_PARCELS):
             try:
-                peer, kind, sequence, body = self._socket.recv_multipart(zmq.NOBLOCK)
+                peer, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 break
-            except ValueError:
-                log.error("records_malformed")
-                continue
             self._greet(peer)
-            if kind == STATISTICS:
-                self._on_statistics(msgspec.msgpack.decode(body))
+            if frames[0] == STATISTICS:
+                self._on_statistics(msgspec.msgpack.decode(frames[-1]))
             else:
-                self._parcels.setdefault(peer, []).append((kind, sequence, body))
+                self._parcels.setdefault(peer, []).append(frames)
         return bool(self._parcels)
 
     def store(self) -> Arrivals:
         """Put everything received into the open transaction."""
         arrivals = Arrivals([], Counter(), [])
-        for parcels in self._parcels.values():
-            for kind, _, body in parcels:
+        for peer, parcels in self._parcels.items():
+            for kind, sequence, summary, body in parcels:
                 if kind == RECORDS:
-                    arrivals.records.extend(self._records.decode(body))
+                    told = self._summary.decode(summary)
+                    number = int.from_bytes(sequence, "big")
+                    if self._ledger.add_parcel(peer.hex(), number, told, body):
+                        arrivals.parcels.append(body)
+                        arrivals.rows.update(told.rows)
                 elif kind == EVENT:
                     event = self._event.decode(body)
                     self._ledger.add_event(event.topic, event.body, at=self._clock())
                     arrivals.events.append(event)
-        self._ledger.add_predictions(arrivals.records)
-        for record in arrivals.records:
-            arrivals.rows[record[BUILD]] += record[ROWS]
         return arrivals
 
     def confirm(self) -> None:
         """Report what the commit has made durable, so that the sender may forget it."""
         for peer, parcels in self._parcels.items():
-            newest = max(sequence for _, sequence, _ in parcels)
+            newest = max(sequence for _, sequence, _, _ in parcels)
             self._socket.send_multipart([peer, COMMITTED, newest], zmq.NOBLOCK)
         self._parcels = {}
 

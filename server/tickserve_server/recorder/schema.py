@@ -15,7 +15,7 @@ from sqlalchemy import (
     Text,
 )
 
-VERSION = 1
+VERSION = 2
 
 tables = MetaData()
 
@@ -33,19 +33,17 @@ runs = Table(
     Column("received_at", BigInteger, nullable=False),
 )
 
-predictions = Table(
-    "predictions",
+# Predictions by the parcel (tickserve_server.parcel); `rows` counts them by build, as JSON.
+prediction_parcels = Table(
+    "prediction_parcels",
     tables,
-    Column("prediction_id", String, primary_key=True),
-    Column("build", String, nullable=False),
-    Column("digest", String, nullable=False),
-    Column("served_at", BigInteger, nullable=False),
-    Column("bar_time", BigInteger),
-    Column("server_us", Integer, nullable=False),
-    Column("rows", Integer, nullable=False),
-    Column("outputs", LargeBinary, nullable=False),
-    Column("action", Text),
-    Column("inputs", LargeBinary, nullable=False),
+    Column("sender", String, primary_key=True),
+    Column("sequence", BigInteger, primary_key=True),
+    Column("first_id", String, nullable=False, index=True),
+    Column("last_id", String, nullable=False),
+    Column("records", Integer, nullable=False),
+    Column("rows", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
 )
 
 # The newest revision of each trade; `content` is the message whole, as JSON.

@@ -1,15 +1,19 @@
-"""What a request comes to: the reply's frames, and what is left to do once they are sent."""
+"""What a request comes to: the reply's frames, and what is left to do once they are sent.
+
+Structs without a place in the garbage collector's lists: several are made for every request.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from tickserve_client.messages import ErrorCode, Prediction
 from tickserve_server.serving.model import LiveModel
 
 
-class Served(NamedTuple):
+class Served(msgspec.Struct, gc=False):
     """One model's prediction, for its counters and its record.
 
     `inputs` and `outputs` are float32 little-endian; None while they still lie in the model's
@@ -25,14 +29,14 @@ class Served(NamedTuple):
     outputs: bytes | None = None
 
 
-class Refused(NamedTuple):
+class Refused(msgspec.Struct, gc=False):
     """One refusal, for the counters; `model` where the request got as far as one."""
 
     code: ErrorCode
     model: LiveModel | None = None
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, gc=False):
     """The body frames of a reply."""
 
     frames: list[bytes]
@@ -40,7 +44,7 @@ class Answer(NamedTuple):
     refused: Sequence[Refused] = ()
 
 
-class Job(NamedTuple):
+class Job(msgspec.Struct):
     """A request that would hold the loop.
 
     `run` answers it on any thread and never raises; `decline` answers it with an error instead.

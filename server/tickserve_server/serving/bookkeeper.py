@@ -8,8 +8,8 @@ from collections.abc import Callable
 import msgspec
 
 from tickserve_client.messages import ErrorCode
+from tickserve_server.parcel import Record
 from tickserve_server.serving.answer import Answer, Served
-from tickserve_server.serving.records import Record
 
 
 class Bookkeeper:

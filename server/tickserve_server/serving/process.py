@@ -45,7 +45,10 @@ class ServingProcess:
         runtime = Runtime(settings.storage_root)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._records = RecordSender(
-            self._context, runtime.records, backlog=settings.serving.record_backlog
+            self._context,
+            runtime.records,
+            backlog=settings.serving.record_backlog,
+            backlog_bytes=settings.serving.record_backlog_bytes,
         )
         cores = os.cpu_count() or 1
         self._parts = Parts(cores)

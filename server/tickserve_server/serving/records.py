@@ -10,28 +10,16 @@ from typing import Any, NamedTuple
 import msgspec
 import zmq
 
+from tickserve_server.parcel import Packer, Record
+
 SEQUENCE = struct.Struct(">Q")
 RECORDS, EVENT, STATISTICS, COMMITTED, HELLO = b"R", b"E", b"S", b"C", b"H"
-BATCH_RECORDS = 512
+PARCEL_RECORDS = 4096
+PARCEL_BYTES = 1 << 20
 GATHER_S = 0.2
 """Records gather that long: each parcel costs the recorder a durable commit."""
 
 RESEND_AFTER_S = 2.0
-
-
-class Record(NamedTuple):
-    """One answered request, in the order of the records channel."""
-
-    prediction_id: str
-    build: str
-    digest: str
-    served_at_ms: int
-    bar_time_ms: int | None
-    server_us: int
-    rows: int
-    outputs: bytes
-    action: Any
-    inputs: bytes
 
 
 class Parcel(NamedTuple):
@@ -39,6 +27,7 @@ class Parcel(NamedTuple):
 
     sequence: int
     records: int
+    size: int
     frames: list[bytes]
 
 
@@ -46,11 +35,18 @@ class RecordSender:
     """The serving process's end of the records channel.
 
     Everything is kept until the recorder reports it as committed and is sent again after the
-    recorder has restarted, up to `backlog` records; beyond that the oldest are dropped and
-    counted. No call here ever blocks.
+    recorder has restarted, up to `backlog` records and `backlog_bytes`; beyond that the oldest
+    are dropped and counted. No call here ever blocks.
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, *, backlog: int):
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        *,
+        backlog: int,
+        backlog_bytes: int,
+    ) -> None:
         self._socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
         self._socket.routing_id = b"serving-" + secrets.token_bytes(8)
         self._socket.linger = 0
@@ -59,11 +55,12 @@ class RecordSender:
         self._socket.connect(endpoint)
         self._encoder = msgspec.msgpack.Encoder()
         self._backlog = backlog
-        self._fresh: list[Record] = []
+        self._backlog_bytes = backlog_bytes
+        self._fresh = Packer()
         self._kept: deque[Parcel] = deque()
         self._unsent: deque[Parcel] = deque()
         self._sequence = 0
-        self._kept_records = 0
+        self._kept_records = self._kept_bytes = 0
         self._progress_at = 0.0
         self._packed_at = 0.0
         self.dropped = 0
@@ -71,25 +68,25 @@ class RecordSender:
     @property
     def uncommitted(self) -> int:
         """Records that the recorder has not yet reported as committed."""
-        return self._kept_records + len(self._fresh)
+        return self._kept_records + self._fresh.records
 
     @property
     def is_settled(self) -> bool:
         """Whether everything handed over is committed."""
-        return not self._fresh and not self._kept
+        return not self._fresh.records and not self._kept
 
     def add(self, record: Record) -> None:
-        """Take one record; it is sent with the next service()."""
-        self._fresh.append(record)
+        """Take one record; it is sent with a later service()."""
+        self._fresh.add(record)
 
     def announce(self, topic: str, body: dict[str, Any]) -> None:
         """Hand an event to the recorder, which publishes it."""
-        self._pack_fresh()
-        self._keep(EVENT, self._encoder.encode({"topic": topic, "body": body}), records=0)
+        self._pack()
+        self._keep(EVENT, b"", self._encoder.encode({"topic": topic, "body": body}), records=0)
 
     def statistics(self, figures: dict[str, Any]) -> None:
         """Hand over serving figures; a newer one replaces them, so they are not kept."""
-        frames = [STATISTICS, SEQUENCE.pack(0), self._encoder.encode(figures)]
+        frames = [STATISTICS, SEQUENCE.pack(0), b"", self._encoder.encode(figures)]
         try:
             self._socket.send_multipart(frames, zmq.NOBLOCK)
         except zmq.Again:
@@ -98,8 +95,10 @@ class RecordSender:
     def service(self, now: float) -> None:
         """Read what the recorder says, send what waits; `now` is monotonic seconds."""
         self._receive(now)
-        if len(self._fresh) >= BATCH_RECORDS or now - self._packed_at >= GATHER_S:
-            self._pack_fresh()
+        fresh = self._fresh
+        is_full = fresh.records >= PARCEL_RECORDS or fresh.size >= PARCEL_BYTES
+        if is_full or now - self._packed_at >= GATHER_S:
+            self._pack()
             self._packed_at = now
         if self._kept and not self._unsent and now - self._progress_at > RESEND_AFTER_S:
             self._resend_all(now)
@@ -122,20 +121,19 @@ class RecordSender:
                 self._forget(SEQUENCE.unpack(rest[0])[0])
                 self._progress_at = now
 
-    def _pack_fresh(self) -> None:
-        fresh = self._fresh
-        for start in range(0, len(fresh), BATCH_RECORDS):
-            batch = fresh[start : start + BATCH_RECORDS]
-            self._keep(RECORDS, self._encoder.encode(batch), records=len(batch))
-        fresh.clear()
+    def _pack(self) -> None:
+        if self._fresh.records:
+            summary, body = self._fresh.take()
+            self._keep(RECORDS, self._encoder.encode(summary), body, records=summary.records)
 
-    def _keep(self, kind: bytes, body: bytes, *, records: int) -> None:
+    def _keep(self, kind: bytes, summary: bytes, body: bytes, *, records: int) -> None:
         self._sequence += 1
-        frames = [kind, SEQUENCE.pack(self._sequence), body]
-        parcel = Parcel(self._sequence, records, frames)
+        frames = [kind, SEQUENCE.pack(self._sequence), summary, body]
+        parcel = Parcel(self._sequence, records, len(body), frames)
         self._kept.append(parcel)
         self._unsent.append(parcel)
         self._kept_records += records
+        self._kept_bytes += parcel.size
 
     def _send(self, now: float) -> None:
         while self._unsent:
@@ -148,18 +146,23 @@ class RecordSender:
 
     def _forget(self, committed: int) -> None:
         while self._kept and self._kept[0].sequence <= committed:
-            self._kept_records -= self._kept.popleft().records
+            self._drop_oldest()
         while self._unsent and self._unsent[0].sequence <= committed:
             self._unsent.popleft()
+
+    def _drop_oldest(self) -> Parcel:
+        oldest = self._kept.popleft()
+        self._kept_records -= oldest.records
+        self._kept_bytes -= oldest.size
+        return oldest
 
     def _resend_all(self, now: float) -> None:
         self._unsent = deque(self._kept)
         self._progress_at = now
 
     def _bound(self) -> None:
-        while self._kept_records > self._backlog:
-            oldest = self._kept.popleft()
-            self._kept_records -= oldest.records
+        while self._kept_records > self._backlog or self._kept_bytes > self._backlog_bytes:
+            oldest = self._drop_oldest()
             self.dropped += oldest.records
             if self._unsent and self._unsent[0] is oldest:
                 self._unsent.popleft()

@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 import zmq
 
-from tickserve_server.serving.records import COMMITTED, HELLO, RECORDS, Record, RecordSender
+from tickserve_server.parcel import Record, open_parcel
+from tickserve_server.serving.records import COMMITTED, HELLO, RECORDS, RecordSender
 
 
 def record(number: int) -> Record:
@@ -42,9 +42,9 @@ def receive(
     for _ in range(60):
         sender.service(time.monotonic())
         if socket.poll(50):
-            peer, kind, sequence, body = socket.recv_multipart()
+            peer, kind, sequence, _, body = socket.recv_multipart()
             assert kind == RECORDS
-            found.append((peer, sequence, [item[0] for item in msgspec.msgpack.decode(body)]))
+            found.append((peer, sequence, [each.prediction_id for each in open_parcel(body)]))
         elif found:
             break
     return found
@@ -55,7 +55,7 @@ def test_records_are_kept_until_committed_and_sent_again(
 ) -> None:
     """A restarted recorder gets what the old one had not committed, in order; not the rest."""
     endpoint = f"ipc://{tmp_path}/records"
-    sender = RecordSender(context, endpoint, backlog=100)
+    sender = RecordSender(context, endpoint, backlog=100, backlog_bytes=1 << 20)
     socket = recorder(context, endpoint)
     for number in range(3):
         sender.add(record(number))
@@ -85,7 +85,7 @@ def test_without_a_recorder_the_oldest_are_dropped_and_counted(
     tmp_path: Path, context: zmq.Context[zmq.Socket[bytes]]
 ) -> None:
     """Memory stays within the stated bound and the loss is a number, not a secret."""
-    sender = RecordSender(context, f"ipc://{tmp_path}/records", backlog=10)
+    sender = RecordSender(context, f"ipc://{tmp_path}/records", backlog=10, backlog_bytes=1 << 20)
     for number in range(25):
         sender.add(record(number))
         sender.service(float(number))
