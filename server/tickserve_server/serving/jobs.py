@@ -16,7 +16,7 @@ from tickserve_server.serving.contract import Array
 from tickserve_server.serving.refusal import Refusal
 
 NICENESS = 5
-"""Of the threads that run jobs: the loop and its input and output come first."""
+"""Of threads beside the loop: the loop and its input and output come first."""
 
 SMALLEST_PART = 512
 RETRY_AFTER_MS = 50
@@ -27,7 +27,7 @@ class Parts:
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._pool = ThreadPoolExecutor(threads, "part", initializer=_yield_to_the_loop)
+        self._pool = ThreadPoolExecutor(threads, "part", initializer=lower_priority)
 
     def run(self, function: Callable[[Array], Array], batch: Array) -> Array:
         """Return function(batch), which must treat each row by itself."""
@@ -51,7 +51,7 @@ class JobPool:
     def __init__(self, *, per_client: int, most: int, threads: int) -> None:
         self._per_client = per_client
         self._most = most
-        self._pool = ThreadPoolExecutor(threads, "job", initializer=_yield_to_the_loop)
+        self._pool = ThreadPoolExecutor(threads, "job", initializer=lower_priority)
         self._clients: Counter[bytes] = Counter()
         self._finished: deque[tuple[list[bytes], Answer]] = deque()
         self.under_way = 0
@@ -106,6 +106,6 @@ def _busy(of_client: int, altogether: int) -> Refusal:
     )
 
 
-def _yield_to_the_loop() -> None:
+def lower_priority() -> None:
     """Lower this thread's priority; Linux keeps one for each thread."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

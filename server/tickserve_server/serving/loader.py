@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 import watchfiles
 
 from tickserve_registry.catalog import Entry
 from tickserve_registry.errors import RegistryError
-from tickserve_registry.model_registry import ModelRegistry
-from tickserve_server.serving.model import LiveModel
+from tickserve_registry.model_registry import ModelRegistry, ServingModel
+from tickserve_server.serving.children.native import NativeHost
+from tickserve_server.serving.children.prover import Prover, Trial
+from tickserve_server.serving.jobs import lower_priority
+from tickserve_server.serving.model import LiveModel, row_shape_of
 from tickserve_server.serving.table import ModelTable
 from tickserve_server.settings import ServingSettings
 
@@ -23,14 +26,17 @@ log = structlog.get_logger(__name__)
 Announce = Callable[[str, dict[str, Any]], None]
 Fingerprint = tuple[int, int, int] | None
 
+COMPILED = "onnxruntime"
+LONGEST_PAUSE_S = 300.0
 
-class Failure:
-    """A build that could not be loaded, and when it may be tried again."""
 
-    def __init__(self, reason: str, *, digest: str, retry_at: float) -> None:
-        self.reason = reason
-        self.digest = digest
-        self.retry_at = retry_at
+class Failure(NamedTuple):
+    """Why a build could not be loaded, how often, and when (monotonic) it may be tried again."""
+
+    reason: str
+    digest: str
+    attempts: int
+    retry_at: float
 
 
 class Loader:
@@ -38,7 +44,9 @@ class Loader:
 
     A build is keyed by its serving digest, so metadata figures never cause a reload. The new
     table is published as one reference only when everything loadable in it has reproduced its
-    golden rows; where a family's new build fails, the family's loaded build goes on answering.
+    golden rows, compiled models in a child process first; where a family's new build fails, the
+    family's loaded build goes on answering. A build that failed is tried again, less and less
+    often.
     """
 
     def __init__(
@@ -46,15 +54,21 @@ class Loader:
         registry: ModelRegistry,
         settings: ServingSettings,
         *,
+        prover: Prover,
+        native: NativeHost,
         publish: Callable[[ModelTable], None],
         announce: Announce,
     ) -> None:
         self._registry = registry
         self._settings = settings
+        self._prover = prover
+        self._native = native
         self._publish = publish
         self._announce = announce
         self._loaded: dict[str, LiveModel] = {}
         self._failures: dict[str, Failure] = {}
+        self._proven: set[str] = set()
+        self._quarantined: set[str] = set()
         self._fingerprint: Fingerprint = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
@@ -73,6 +87,7 @@ class Loader:
 
     def refresh(self) -> None:
         """Bring the table in line with production, if anything changed since the last call."""
+        self._note_quarantines()
         fingerprint = _fingerprint(self._catalog)
         now = time.monotonic()
         due = any(failure.retry_at <= now for failure in self._failures.values())
@@ -86,6 +101,15 @@ class Loader:
         self.degraded = None
         self._fingerprint = fingerprint
         self._apply(entries)
+
+    def _note_quarantines(self) -> None:
+        """Tell of builds that the loop has put into quarantine since the last look."""
+        for build, model in self._loaded.items():
+            if model.quarantined is not None and build not in self._quarantined:
+                self._quarantined.add(build)
+                log.error("model_quarantined", build=build, reason=model.quarantined)
+                body = {"state": "quarantined", "reason": model.quarantined}
+                self._announce(f"model.{build}", body)
 
     @property
     def _catalog(self) -> Path:
@@ -107,14 +131,19 @@ class Loader:
 
     def _load_difference(self, desired: dict[str, Entry]) -> dict[str, LiveModel]:
         after: dict[str, LiveModel] = {}
+        wanted: list[ServingModel] = []
         for build, entry in desired.items():
             loaded = self._loaded.get(build)
             if loaded is not None and loaded.entry.serving_digest == entry.serving_digest:
                 after[build] = loaded
             elif self._may_try(entry):
-                model = self._load(entry)
-                if model is not None:
-                    after[build] = model
+                source = self._read(entry)
+                if source is not None:
+                    wanted.append(source)
+        for source in self._proven_of(wanted):
+            model = self._load(source)
+            if model is not None:
+                after[source.entry.build] = model
         return after
 
     def _may_try(self, entry: Entry) -> bool:
@@ -123,22 +152,55 @@ class Loader:
             return True
         return failure.retry_at <= time.monotonic()
 
-    def _load(self, entry: Entry) -> LiveModel | None:
+    def _read(self, entry: Entry) -> ServingModel | None:
+        """Read a build's files and check their digests."""
         try:
-            source = self._registry.serving_model(entry)
-            native = self._registry.native_predict
-            model = LiveModel(source, self._settings, native=native)
-        except Exception as error:  # noqa: BLE001 - no artefact, whatever it does, may stop the loop
-            self._failures[entry.build] = Failure(
-                str(error),
-                digest=entry.serving_digest,
-                retry_at=time.monotonic() + self._settings.retry_seconds,
-            )
-            log.error("model_load_failed", build=entry.build, reason=str(error))
-            self._announce(f"model.{entry.build}", {"state": "failed", "reason": str(error)})
+            return self._registry.serving_model(entry)
+        except (RegistryError, OSError) as error:
+            self._fail(entry, str(error))
             return None
-        self._failures.pop(entry.build, None)
+
+    def _proven_of(self, sources: Sequence[ServingModel]) -> list[ServingModel]:
+        """Return those whose compiled file a child process could load, each digest once."""
+        new = [
+            source
+            for source in sources
+            if source.metadata.serving.engine == COMPILED
+            and source.entry.serving_digest not in self._proven
+        ]
+        refused = set()
+        verdicts = self._prover.prove([_trial(source) for source in new])
+        for source, reason in zip(new, verdicts, strict=True):
+            if reason is None:
+                self._proven.add(source.entry.serving_digest)
+            else:
+                refused.add(source.entry.build)
+                self._fail(source.entry, reason)
+        return [source for source in sources if source.entry.build not in refused]
+
+    def _load(self, source: ServingModel) -> LiveModel | None:
+        try:
+            model = LiveModel(source, self._settings, native=self._native.predict)
+        except Exception as error:  # noqa: BLE001 - no artefact, whatever it does, may stop the loop
+            self._fail(source.entry, str(error))
+            return None
+        self._failures.pop(model.build, None)
+        self._quarantined.discard(model.build)
         return model
+
+    def _fail(self, entry: Entry, reason: str) -> None:
+        """Note a failure; the pause before the next attempt doubles each time."""
+        known = self._failures.get(entry.build)
+        same = known is not None and known.digest == entry.serving_digest
+        attempts = known.attempts + 1 if known is not None and same else 1
+        pause = min(self._settings.retry_seconds * 2 ** (attempts - 1), LONGEST_PAUSE_S)
+        self._failures[entry.build] = Failure(
+            reason, entry.serving_digest, attempts, time.monotonic() + pause
+        )
+        log.error(
+            "model_load_failed", build=entry.build, reason=reason, attempts=attempts, retry_s=pause
+        )
+        self._announce(f"model.{entry.build}", {"state": "failed", "reason": reason})
 
     @staticmethod
     def _stand_ins(
@@ -176,6 +238,7 @@ class Loader:
         self.degraded = reason
 
     def _run(self) -> None:
+        lower_priority()
         while not self._stopping.is_set():
             try:
                 for _ in self._changes():
@@ -205,6 +268,14 @@ class Loader:
             yield change
             if _inode(_fingerprint(folder)) != _inode(watched):
                 return
+
+
+def _trial(source: ServingModel) -> Trial:
+    metadata = source.metadata
+    golden = metadata.golden
+    return Trial(
+        source.artefact, row_shape_of(metadata), golden.inputs, golden.outputs, golden.tolerance
+    )
 
 
 def _fingerprint(path: Path) -> Fingerprint:

@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from tickserve_client.messages import Action, ModelCard
 from tickserve_registry.catalog import Entry
+from tickserve_registry.metadata import Golden, Metadata
 from tickserve_registry.model_registry import ServingModel
 from tickserve_registry.naming import milliseconds_of, parse_build
-from tickserve_server.serving.contract import Array, InputContract
+from tickserve_server.serving.contract import InputContract
 from tickserve_server.serving.engine import Engine, NativeEngine, Predict
+from tickserve_server.serving.golden import golden_error
 from tickserve_server.serving.latency import LatencyHistogram
 from tickserve_server.serving.plan import Ask, compile_row
 from tickserve_server.serving.refusal import Refusal
@@ -28,7 +28,7 @@ SLOW_ROW_NS = 1_000_000
 
 
 class GoldenRowsFailed(Exception):
-    """The compiled model does not reproduce the outputs recorded when it was saved."""
+    """The loaded model does not reproduce the outputs recorded when it was saved."""
 
     def __init__(self, *, build: str, error: float, tolerance: float) -> None:
         super().__init__(
@@ -38,6 +38,12 @@ class GoldenRowsFailed(Exception):
         self.build = build
         self.error = error
         self.tolerance = tolerance
+
+
+def row_shape_of(metadata: Metadata) -> tuple[int, ...]:
+    """Return the shape of one input: [features], or [window, features]."""
+    width = len(metadata.features)
+    return (metadata.input.length, width) if metadata.input.kind == "window" else (width,)
 
 
 class LiveModel:
@@ -84,7 +90,7 @@ class LiveModel:
         self.errors: Counter[str] = Counter()
         self.quarantined: str | None = None
         self._non_finite_left = limits.non_finite_limit
-        self._prove(metadata.golden.inputs, metadata.golden.outputs, metadata.golden.tolerance)
+        self._prove(metadata.golden)
         self.ask: Ask | None = None
         self.is_slow = True
         if isinstance(self.engine, Engine):
@@ -150,13 +156,12 @@ class LiveModel:
             "latency": self.latency.summary(),
         }
 
-    def _prove(self, inputs: Any, outputs: Any, tolerance: float) -> None:
-        rows: Array = np.array(inputs, dtype=np.float32).reshape(-1, *self.contract.row_shape)
-        wanted = np.array(outputs, dtype=np.float64).reshape(len(rows), -1)
-        error = np.abs(self.engine.run(rows) - wanted) / np.maximum(1.0, np.abs(wanted))
-        worst = float(error.max(initial=0.0))
-        if not worst <= tolerance:
-            raise GoldenRowsFailed(build=self.build, error=worst, tolerance=tolerance)
+    def _prove(self, golden: Golden) -> None:
+        error = golden_error(
+            self.engine.run, golden.inputs, golden.outputs, row_shape=self.contract.row_shape
+        )
+        if not error <= golden.tolerance:
+            raise GoldenRowsFailed(build=self.build, error=error, tolerance=golden.tolerance)
 
     @staticmethod
     def _warm_up(engine: Engine) -> int:

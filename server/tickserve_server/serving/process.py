@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import queue
+import sys
 import time
 from typing import Any
 
@@ -13,11 +14,14 @@ import zmq
 
 from tickserve_client.messages import PROTOCOL_VERSION, Welcome
 from tickserve_registry.model_registry import ModelRegistry
+from tickserve_registry.trust import Trust
 from tickserve_server.admin import Admin
 from tickserve_server.child import Lifeline, Termination, bind
 from tickserve_server.errors import StorageUnusable
 from tickserve_server.runtime import Runtime
 from tickserve_server.serving.bookkeeper import Bookkeeper
+from tickserve_server.serving.children.native import NativeHost
+from tickserve_server.serving.children.prover import Prover
 from tickserve_server.serving.jobs import JobPool, Parts
 from tickserve_server.serving.loader import Loader
 from tickserve_server.serving.loop import ServingLoop
@@ -29,6 +33,9 @@ from tickserve_server.settings import Settings
 log = structlog.get_logger(__name__)
 
 STATISTICS_S = 1.0
+SWITCH_S = 0.0002
+"""How long another thread may hold the interpreter when the loop wants it."""
+
 SERVER_NAME = "tickserve"
 
 
@@ -57,6 +64,10 @@ class ServingProcess:
             most=settings.serving.max_jobs,
             threads=cores,
         )
+        self._prover = Prover()
+        self._prover.start()
+        trust = Trust(settings.registry.allow_pickle, settings.registry.trusted_types)
+        self._native = NativeHost(trust)
         self._bookkeeper = Bookkeeper(self._records.add)
         self._responder = Responder(settings.serving, parts=self._parts, welcome=self._welcome)
         self._loader = Loader(
@@ -66,6 +77,8 @@ class ServingProcess:
                 trusted_types=settings.registry.trusted_types,
             ),
             settings.serving,
+            prover=self._prover,
+            native=self._native,
             publish=self._publish,
             announce=lambda topic, body: self._announcements.put((topic, body)),
         )
@@ -82,6 +95,7 @@ class ServingProcess:
 
     def run(self) -> int:
         """Load, say ready, serve until told to stop, then drain and close."""
+        sys.setswitchinterval(SWITCH_S)
         self._loader.refresh()
         self._require_models()
         self._responder.ready = True
@@ -141,6 +155,8 @@ class ServingProcess:
         log.info("drained", uncommitted=self._records.uncommitted, dropped=self._records.dropped)
 
     def _close(self) -> None:
+        self._prover.close()
+        self._native.close()
         self._jobs.close()
         self._parts.close()
         self._admin.close()
