@@ -42,15 +42,19 @@ def free_endpoints() -> Endpoints:
 
 
 class Service:
-    """`tickserve serve` in a process of its own; its log is in `log`."""
+    """`tickserve serve` in a process of its own; its log is in `log`.
 
-    def __init__(self, folder: Path, *, writeback_seconds: float = 60.0) -> None:
+    `settings` are environment variables without their prefix: SERVING__SPIN_US="100".
+    """
+
+    def __init__(self, folder: Path, *, writeback_seconds: float = 60.0, **settings: str) -> None:
         self.storage = folder / "model_storage"
         self.endpoints = free_endpoints()
         self.log = folder / "daemon.log"
         self._environment = {
             **os.environ,
             "TICKSERVE_RECORDER__WRITEBACK_SECONDS": str(writeback_seconds),
+            **{f"TICKSERVE_{name}": value for name, value in settings.items()},
         }
         self._process: subprocess.Popen[bytes] | None = None
 

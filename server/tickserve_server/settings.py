@@ -65,7 +65,8 @@ class ServingSettings(Section, frozen=True, kw_only=True):
     queue_length: int = 10_000
     spin_us: int = 0
     stale_after_bars: float = 0.0
-    non_finite_limit: int = 10
+    failure_limit: int = 10
+    run_seconds: float = 5.0
     record_backlog: int = 200_000
     record_backlog_bytes: int = 256 * MEBIBYTE
     drain_seconds: float = 5.0

@@ -62,9 +62,9 @@ class Engine:
         """Copy the row and its last result, float32 little-endian."""
         return self.row_bytes.tobytes(), self._answer.tobytes()
 
-    def terminate(self) -> None:
+    def terminate(self, on: bool) -> None:
         """Make every run under way, and every later one, fail as soon as its graph lets it."""
-        self._run_options.terminate = True
+        self._run_options.terminate = on
 
     def answer_bytes(self) -> bytes:
         """The last result of the row, float32 little-endian."""

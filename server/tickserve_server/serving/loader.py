@@ -16,8 +16,8 @@ from tickserve_registry.errors import RegistryError
 from tickserve_registry.model_registry import ModelRegistry, ServingModel
 from tickserve_server.serving.children.native import NativeHost
 from tickserve_server.serving.children.prover import Prover, Trial
-from tickserve_server.serving.jobs import lower_priority
 from tickserve_server.serving.model import LiveModel, row_shape_of
+from tickserve_server.serving.parts import lower_priority
 from tickserve_server.serving.table import ModelTable
 from tickserve_server.settings import ServingSettings
 

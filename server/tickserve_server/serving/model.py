@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -13,16 +13,19 @@ from tickserve_registry.catalog import Entry
 from tickserve_registry.metadata import Golden, Metadata
 from tickserve_registry.model_registry import ServingModel
 from tickserve_registry.naming import milliseconds_of, parse_build
-from tickserve_server.serving.contract import InputContract
+from tickserve_server.serving.children.native import NativeFailed
+from tickserve_server.serving.contract import Array, InputContract
 from tickserve_server.serving.engine import Engine, NativeEngine, Predict
 from tickserve_server.serving.golden import golden_error
 from tickserve_server.serving.latency import LatencyHistogram
+from tickserve_server.serving.parts import Parts
 from tickserve_server.serving.plan import Ask, compile_row
 from tickserve_server.serving.refusal import Refusal
 from tickserve_server.settings import ServingSettings
 
 DIGEST_SHOWN = 16
 WARM_UP_ROWS = 32
+STRIKES_S = 60.0
 SLOW_ROW_NS = 1_000_000
 """A model that takes longer for one row is asked off the loop, so that it delays no other."""
 
@@ -89,7 +92,9 @@ class LiveModel:
         self.predictions = 0
         self.errors: Counter[str] = Counter()
         self.quarantined: str | None = None
-        self._non_finite_left = limits.non_finite_limit
+        self._terminated = False
+        self._runs: dict[object, float] = {}
+        self._strikes: deque[float] = deque(maxlen=limits.failure_limit)
         self._prove(metadata.golden)
         self.ask: Ask | None = None
         self.is_slow = True
@@ -110,13 +115,49 @@ class LiveModel:
         return self.engine.row_and_answer()
 
     def non_finite(self) -> Refusal:
-        """Return the refusal of an output that is not finite; one too many ends the service."""
-        self._non_finite_left -= 1
-        if self._non_finite_left <= 0:
-            self.quarantine("it put out numbers that are not finite, again and again")
+        """Return the refusal of an output that is not finite."""
+        self._strike("it put out numbers that are not finite")
         return Refusal(
             "internal", f"{self.build} put out a number that is not finite", build=self.build
         )
+
+    def failed(self, error: Exception) -> Refusal:
+        """Return the refusal that a failed run stands for."""
+        if self._terminated or (isinstance(error, NativeFailed) and error.hung):
+            self.quarantine("it did not return in time")
+        else:
+            self._strike("its runs failed")
+        reason = f"{type(error).__name__}: {error}"
+        return Refusal(
+            "internal", f"{self.build} failed: {reason}", build=self.build, reason=reason
+        )
+
+    def run(self, batch: Array, parts: Parts) -> Array:
+        """Run inputs [rows, …] on any thread; return outputs [rows, outputs]."""
+        key = object()
+        self._runs[key] = time.monotonic()
+        try:
+            return parts.run(self.engine.run, batch)
+        finally:
+            del self._runs[key]
+
+    def is_overdue(self, begun_before: float) -> bool:
+        """Whether a run that began before that monotonic time is still under way."""
+        return any(begun < begun_before for begun in list(self._runs.values()))
+
+    def terminate(self, on: bool) -> None:
+        """Make the runs under way fail, and every later one until it is taken back."""
+        self._terminated = on
+        if isinstance(self.engine, Engine):
+            self.engine.terminate(on)
+
+    def _strike(self, reason: str) -> None:
+        """Count a failure; too many within a minute end the service of this build."""
+        now = time.monotonic()
+        self._strikes.append(now)
+        if len(self._strikes) == self._strikes.maxlen and now - self._strikes[0] < STRIKES_S:
+            count = self._strikes.maxlen
+            self.quarantine(f"{reason}, {count} times within {STRIKES_S:g} s")
 
     def quarantine(self, reason: str) -> None:
         """Answer no more, and say why, until the build is loaded anew."""

@@ -13,8 +13,8 @@ from tickserve_client.messages import Error, Message, Predict, Prediction, Predi
 from tickserve_server.serving.answer import Refused, Served
 from tickserve_server.serving.contract import Array
 from tickserve_server.serving.identity import PredictionIds
-from tickserve_server.serving.jobs import Parts
 from tickserve_server.serving.model import LiveModel
+from tickserve_server.serving.parts import Parts
 from tickserve_server.serving.refusal import Refusal
 from tickserve_server.serving.table import ModelTable
 
@@ -107,7 +107,8 @@ class Predictor:
                 model = task.table.find(name)
                 served.append(self._one(task, model, known))
                 replies.append(served[-1].reply)
-            except Refusal as refusal:
+            except Exception as error:  # noqa: BLE001 - whatever an engine raises
+                refusal = refusal_of(error, model)
                 refused.append(Refused(refusal.code, model))
                 replies.append(refusal.reply(request.id))
         if request.models is not None:
@@ -122,7 +123,7 @@ class Predictor:
         if model.stale_after_ms is not None:
             _require_fresh(task.bar_time_ms, model, model.stale_after_ms)
         batch, single = _inputs(task, model, known)
-        outputs = self._parts.run(model.engine.run, batch)
+        outputs = model.run(batch, self._parts)
         if not np.isfinite(outputs).all():
             raise model.non_finite()
         as_tensor = task.frame is not None and request.models is None
@@ -175,6 +176,15 @@ def _require_fresh(bar_time_ms: int | None, model: LiveModel, limit_ms: int) -> 
             age_ms=age,
             limit_ms=limit_ms,
         )
+
+
+def refusal_of(error: Exception, model: LiveModel | None) -> Refusal:
+    """Return the refusal that answers an exception."""
+    if isinstance(error, Refusal):
+        return error
+    if model is not None:
+        return model.failed(error)
+    return Refusal("internal", f"{type(error).__name__}: {error}")
 
 
 def rows_asked(request: Predict, frame: bytes | None) -> int:

@@ -22,12 +22,14 @@ from tickserve_server.runtime import Runtime
 from tickserve_server.serving.bookkeeper import Bookkeeper
 from tickserve_server.serving.children.native import NativeHost
 from tickserve_server.serving.children.prover import Prover
-from tickserve_server.serving.jobs import JobPool, Parts
+from tickserve_server.serving.jobs import JobPool
 from tickserve_server.serving.loader import Loader
 from tickserve_server.serving.loop import ServingLoop
+from tickserve_server.serving.parts import Parts
 from tickserve_server.serving.records import RecordSender
 from tickserve_server.serving.responder import Responder
 from tickserve_server.serving.table import ModelTable
+from tickserve_server.serving.watchdog import Watchdog
 from tickserve_server.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -93,6 +95,10 @@ class ServingProcess:
             housekeeping=self._housekeeping,
         )
 
+        self._watchdog = Watchdog(
+            self._loop, self._responder, run_seconds=settings.serving.run_seconds
+        )
+
     def run(self) -> int:
         """Load, say ready, serve until told to stop, then drain and close."""
         sys.setswitchinterval(SWITCH_S)
@@ -100,6 +106,7 @@ class ServingProcess:
         self._require_models()
         self._responder.ready = True
         self._loader.start()
+        self._watchdog.start()
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -147,6 +154,7 @@ class ServingProcess:
     def _drain(self) -> None:
         """Answer what waits and hand every record over, within one deadline."""
         deadline = time.monotonic() + self._settings.serving.drain_seconds
+        self._watchdog.stop()
         self._loader.stop()
         self._loop.drain(deadline)
         while not self._records.is_settled and time.monotonic() < deadline:

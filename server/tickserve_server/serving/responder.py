@@ -25,9 +25,15 @@ from tickserve_client.messages import (
 )
 from tickserve_server.serving.answer import Answer, Job, Refused
 from tickserve_server.serving.diagnosis import UNREADABLE, diagnose
-from tickserve_server.serving.jobs import Parts
 from tickserve_server.serving.model import LiveModel
-from tickserve_server.serving.predictor import NANOSECONDS_IN_MS, Predictor, Task, rows_asked
+from tickserve_server.serving.parts import Parts
+from tickserve_server.serving.predictor import (
+    NANOSECONDS_IN_MS,
+    Predictor,
+    Task,
+    refusal_of,
+    rows_asked,
+)
 from tickserve_server.serving.refusal import Refusal
 from tickserve_server.serving.table import ModelTable
 from tickserve_server.settings import ServingSettings
@@ -42,7 +48,8 @@ Body = Sequence[bytes]
 class Responder:
     """Answers the predict endpoint from `table`, which a reload replaces as one reference.
 
-    `parts` runs large batches, `welcome` builds the reply to `hello`.
+    `asking` is the model whose row was asked last. `parts` runs large batches, `welcome` builds
+    the reply to `hello`.
     """
 
     def __init__(
@@ -54,6 +61,7 @@ class Responder:
     ) -> None:
         self.table = ModelTable()
         self.ready = False
+        self.asking: LiveModel | None = None
         self._limits = limits
         self._welcome = welcome
         self._predictor = Predictor(parts)
@@ -83,6 +91,7 @@ class Responder:
             model = self.table.find(name)
             if request.v != PROTOCOL_VERSION or request.deadline_ms is not None:
                 self._task(request, None, started)
+            self.asking = model
             served = self._predictor.row(request, features, model, started)
             if served is None:
                 return self._job_or_answer(body, request, started)
@@ -191,15 +200,12 @@ class Responder:
     ) -> Answer:
         """Answer with the typed error that an exception stands for."""
         request_id = request.id if request is not None else peek(body[0])[1] if body else None
-        if isinstance(error, Refusal):
-            reply = error.reply(request_id)
-        elif isinstance(error, UNREADABLE):
+        if isinstance(error, UNREADABLE):
             reply = diagnose(str(error), body)
         elif isinstance(error, ProtocolError):
             reply = Error(id=request_id, code="malformed", message=error.reason)
         else:
-            reason = f"{type(error).__name__}: {error}"
-            reply = Error(id=request_id, code="internal", message=reason)
+            reply = refusal_of(error, model).reply(request_id)
         frames = [self._encode(reply, as_json=bool(body) and is_json(body[0]))]
         return Answer(frames, refused=(Refused(reply.code, model),))
 

@@ -23,11 +23,12 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class ChildDied(Exception):
-    """The child ended, or did not answer in time and was killed; the next ask() starts another."""
+    """The child ended, or hung and was killed; the next ask() starts another."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, hung: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.hung = hung
 
 
 class Channel:
@@ -53,7 +54,7 @@ class Channel:
                 return msgspec.msgpack.decode(_read(process.stdout, deadline))
             except TimeoutError:
                 self._end()
-                raise ChildDied(f"did not answer within {timeout:g} s") from None
+                raise ChildDied(f"did not answer within {timeout:g} s", hung=True) from None
             except (OSError, EOFError):
                 raise ChildDied(self._end()) from None
 

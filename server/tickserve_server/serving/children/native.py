@@ -25,12 +25,13 @@ Array = npt.NDArray[np.float32]
 
 
 class NativeFailed(Exception):
-    """A framework could not load or run a model; `reason` is its own."""
+    """A framework could not load or run a model; `hung` where it never answered."""
 
-    def __init__(self, *, build: str, reason: str) -> None:
+    def __init__(self, *, build: str, reason: str, hung: bool = False) -> None:
         super().__init__(f"{build}: {reason}")
         self.build = build
         self.reason = reason
+        self.hung = hung
 
 
 class Question(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -102,7 +103,7 @@ class NativePredict:
             reply = msgspec.convert(self._channel.ask(question, timeout=timeout), Reply)
         except ChildDied as death:
             reason = f"the process that runs its framework {death.reason}"
-            raise NativeFailed(build=self._build, reason=reason) from death
+            raise NativeFailed(build=self._build, reason=reason, hung=death.hung) from death
         if reply.error is not None:
             raise NativeFailed(build=self._build, reason=reply.error)
         return reply
