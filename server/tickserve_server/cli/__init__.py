@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 import typer
 
 from tickserve_registry.errors import RegistryError
-from tickserve_server.cli import evaluation, lifecycle, listing, process, repair, service
+from tickserve_server.cli import evaluation, lifecycle, listing, process, repair, service, status
 from tickserve_server.cli.output import FAILURE, fail
 from tickserve_server.errors import DaemonError
 from tickserve_server.launcher import MISSING_EXTRA
@@ -27,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 service.add_to(app)
+status.add_to(app)
 listing.add_to(app)
 lifecycle.add_to(app)
 evaluation.add_to(app)

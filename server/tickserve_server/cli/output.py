@@ -34,9 +34,11 @@ def printable(value: object) -> str:
     return "".join(each if each.isprintable() else " " for each in str(value))
 
 
-def print_json(value: Any) -> None:
-    """Print one JSON document."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+def print_json(value: Any, *, indent: int = 2) -> None:
+    """Print one JSON document; without indent on one line."""
+    document = msgspec.json.format(msgspec.json.encode(value), indent=indent or -1)
+    sys.stdout.write(document.decode() + "\n")
+    sys.stdout.flush()
 
 
 def fail(message: str, code: int = FAILURE) -> NoReturn:

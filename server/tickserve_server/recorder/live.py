@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from tickserve_registry.performance import Calendar, ClosedTrade, Flow, figures, trading_day
+from tickserve_server.latency import LatencyHistogram
 
 Key = tuple[str, str, str]
 Account = tuple[str, str]
@@ -66,9 +67,9 @@ class LiveBook:
             self._predictions[build] += rows
 
     def set_serving(self, report: dict[str, Any]) -> None:
-        """Take the newest figures of the serving process."""
+        """Take the newest figures of the serving process, of the models whose have changed."""
         with self._lock:
-            self._serving = {model["build"]: model for model in report.get("models", ())}
+            self._serving |= {model["build"]: model for model in report["models"]}
 
     def take_changed(self) -> set[str]:
         """Return the builds whose trades changed since the last call."""
@@ -105,6 +106,12 @@ class LiveBook:
         )
         return block | {"n_accounts": len(capital), "serving": serving}
 
+    def latency(self, build: str) -> LatencyHistogram:
+        """Return the latencies of a build since it was loaded."""
+        with self._lock:
+            model = self._serving.get(build)
+        return LatencyHistogram() if model is None else LatencyHistogram.load(model["latency"])
+
     def _account(self, trade: Trade) -> Account:
         bot, run, _ = trade.key
         return bot, self._accounts.get((bot, run), "")
@@ -117,7 +124,7 @@ class LiveBook:
         block: dict[str, Any] = {"predictions": self._predictions.get(build, 0)}
         if model is not None:
             block["errors"] = model["errors"]
-            block["latency"] = model["latency"]
+            block["latency"] = LatencyHistogram.load(model["latency"]).summary()
         return block
 
 

@@ -11,10 +11,12 @@ from typing import Any
 import msgspec
 
 from tickserve_registry.naming import parse_build
+from tickserve_server.latency import LatencyHistogram
 
 EVENT = "live_metrics"
 ROTATE_BYTES = 16 * 1024 * 1024
 ROTATED_FILES = 5
+LATENCIES = ("p50_us", "p99_us", "p999_us", "max_us")
 FIGURES = (
     "sharpe_ratio",
     "max_drawdown",
@@ -40,6 +42,7 @@ class MetricLog:
 
     def __init__(self, file: str | None) -> None:
         self._version = version("tickserve")
+        self._seen: dict[str, LatencyHistogram] = {}
         self._file = (
             None
             if file is None
@@ -48,9 +51,14 @@ class MetricLog:
             )
         )
 
-    def write(self, build: str, block: dict[str, Any]) -> None:
-        """Write one model's line; undefined figures are null, never NaN."""
-        line = msgspec.json.encode(self._fields(build, block)).decode()
+    def write(self, build: str, block: dict[str, Any], latency: LatencyHistogram) -> None:
+        """Write one model's line; undefined figures are null, never NaN.
+
+        `latency` counts since the build was loaded; the line shows what came since its last one.
+        """
+        recent = latency.since(self._seen.get(build))
+        self._seen[build] = latency
+        line = msgspec.json.encode(self._fields(build, block, recent.summary())).decode()
         sys.stderr.write(line + "\n")
         if self._file is not None:
             self._file.emit(logging.makeLogRecord({"msg": line}))
@@ -60,10 +68,9 @@ class MetricLog:
         if self._file is not None:
             self._file.close()
 
-    def _fields(self, build: str, block: dict[str, Any]) -> dict[str, Any]:
+    def _fields(self, build: str, block: dict[str, Any], latency: dict[str, Any]) -> dict[str, Any]:
         name, _ = parse_build(build)
         serving = block.get("serving", {})
-        latency = serving.get("latency", {})
         return {
             "timestamp": dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z"),
             "level": "info",
@@ -77,8 +84,7 @@ class MetricLog:
             "strategy": name.strategy,
             **{figure: block.get(figure) for figure in FIGURES},
             "predictions_total": serving.get("predictions", 0),
-            "latency_p50_us": latency.get("p50_us"),
-            "latency_p99_us": latency.get("p99_us"),
-            "latency_p999_us": latency.get("p999_us"),
-            "latency_max_us": latency.get("max_us"),
+            "errors_total": sum(serving.get("errors", {}).values()),
+            "requests": latency["count"],
+            **{f"latency_{name}": latency[name] for name in LATENCIES},
         }

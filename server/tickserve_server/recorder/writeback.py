@@ -76,7 +76,8 @@ class WriteBack:
         """Write one metric line for each build."""
         now = self._clock()
         for build in self._book.builds():
-            self._metric_log.write(build, self._book.block(build, as_of=now))
+            block = self._book.block(build, as_of=now)
+            self._metric_log.write(build, block, self._book.latency(build))
 
     def _write(self, build: str) -> bool:
         now = self._clock()

@@ -13,11 +13,11 @@ from tickserve_registry.catalog import Entry
 from tickserve_registry.metadata import Golden, Metadata
 from tickserve_registry.model_registry import ServingModel
 from tickserve_registry.naming import milliseconds_of, parse_build
+from tickserve_server.latency import LatencyHistogram
 from tickserve_server.serving.children.native import NativeFailed
 from tickserve_server.serving.contract import Array, InputContract
 from tickserve_server.serving.engine import Engine, NativeEngine, Predict
 from tickserve_server.serving.golden import golden_error
-from tickserve_server.serving.latency import LatencyHistogram
 from tickserve_server.serving.parts import Parts
 from tickserve_server.serving.plan import Ask, compile_row
 from tickserve_server.serving.refusal import Refusal
@@ -187,14 +187,16 @@ class LiveModel:
         )
 
     def status(self) -> dict[str, Any]:
-        """Return the figures that `tickserve status` shows for this build."""
+        """Return the figures of this build since it was loaded; `latency` as LatencyHistogram's."""
         return {
             "build": self.build,
             "digest": self.digest,
             "loaded_at": self.loaded_at,
+            "engine": "onnxruntime" if isinstance(self.engine, Engine) else "native",
             "predictions": self.predictions,
             "errors": dict(self.errors),
-            "latency": self.latency.summary(),
+            "quarantined": self.quarantined,
+            "latency": self.latency.dump(),
         }
 
     def _prove(self, golden: Golden) -> None:

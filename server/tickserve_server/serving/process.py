@@ -25,6 +25,7 @@ from tickserve_server.serving.children.prover import Prover
 from tickserve_server.serving.jobs import JobPool
 from tickserve_server.serving.loader import Loader
 from tickserve_server.serving.loop import ServingLoop
+from tickserve_server.serving.model import LiveModel
 from tickserve_server.serving.parts import Parts
 from tickserve_server.serving.records import RecordSender
 from tickserve_server.serving.responder import Responder
@@ -50,6 +51,7 @@ class ServingProcess:
         self._termination = Termination()
         self._started_at = time.time()
         self._statistics_at = 0.0
+        self._counted: dict[LiveModel, tuple[int, int]] = {}
         self._announcements: queue.SimpleQueue[tuple[str, dict[str, Any]]] = queue.SimpleQueue()
         runtime = Runtime(settings.storage_root)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -145,11 +147,21 @@ class ServingProcess:
         while not self._announcements.empty():
             self._records.announce(*self._announcements.get_nowait())
         if now - self._statistics_at >= STATISTICS_S:
-            self._records.statistics(self._report())
+            self._records.statistics({"models": self._changed()})
             self._statistics_at = now
         self._records.service(now)
         self._admin.service()
         return not (self._termination.requested or self._lifeline.is_cut)
+
+    def _changed(self) -> list[dict[str, Any]]:
+        """Return the figures of the models that have answered since the last call."""
+        models = self._responder.table.models.values()
+        counted = {model: (model.predictions, sum(model.errors.values())) for model in models}
+        changed = [
+            model for model, figures in counted.items() if self._counted.get(model) != figures
+        ]
+        self._counted = counted
+        return [model.status() for model in changed]
 
     def _drain(self) -> None:
         """Answer what waits and hand every record over, within one deadline."""
@@ -208,9 +220,23 @@ class ServingProcess:
             "records_dropped": self._records.dropped,
             "models": [model.status() for model in responder.table.models.values()],
             "failures": loader.failures,
-            "degraded": loader.degraded,
+            "degraded": self._degraded(),
             "last_reload": loader.last_reload,
         }
+
+    def _degraded(self) -> list[str]:
+        """Return every reason why not all is as it should be."""
+        loader, models = self._loader, self._responder.table.models.values()
+        reasons = [] if loader.degraded is None else [loader.degraded]
+        reasons += [f"{build} is not loaded: {why}" for build, why in loader.failures.items()]
+        reasons += [
+            f"{model.build} is in quarantine: {model.quarantined}"
+            for model in models
+            if model.quarantined is not None
+        ]
+        if self._records.dropped:
+            reasons.append(f"{self._records.dropped} prediction records were dropped")
+        return reasons
 
 
 def run(settings: Settings, lifeline: int) -> int:
