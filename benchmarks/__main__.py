@@ -10,7 +10,17 @@ import sys
 import onnxruntime
 import zmq
 
-BENCHMARKS = ("round_trip", "registry_costs", "parity")
+BENCHMARKS = (
+    "round_trip",
+    "throughput",
+    "batches",
+    "reloads",
+    "many_models",
+    "records",
+    "wire_parity",
+    "registry_costs",
+    "parity",
+)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -44,17 +44,23 @@ def free_endpoints() -> Endpoints:
 class Service:
     """`tickserve serve` in a process of its own; its log is in `log`.
 
-    `settings` are environment variables without their prefix: SERVING__SPIN_US="100".
+    `settings` are environment variables without their prefix: {"SERVING__SPIN_US": "100"}.
     """
 
-    def __init__(self, folder: Path, *, writeback_seconds: float = 60.0, **settings: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        writeback_seconds: float = 60.0,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.storage = folder / "model_storage"
         self.endpoints = free_endpoints()
         self.log = folder / "daemon.log"
         self._environment = {
             **os.environ,
             "TICKSERVE_RECORDER__WRITEBACK_SECONDS": str(writeback_seconds),
-            **{f"TICKSERVE_{name}": value for name, value in settings.items()},
+            **{f"TICKSERVE_{name}": value for name, value in (settings or {}).items()},
         }
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -142,10 +148,16 @@ def model_info(*, features: int = 5, version: int = 1) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def running(*, features: int = 5, trees: int = 100, depth: int = 5) -> Iterator[Service]:
+def running(
+    *,
+    features: int = 5,
+    trees: int = 100,
+    depth: int = 5,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Service]:
     """Run a daemon over one production model in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
-        service = Service(Path(folder))
+        service = Service(Path(folder), settings=settings)
         model = train(features=features, trees=trees, depth=depth)
         registry = ModelRegistry(str(service.storage))
         registry.save_model(model, model_info(features=features), environment="production")

@@ -14,6 +14,16 @@ PROCESSES = 2
 """Enough to keep a server busy on two cores without starving it."""
 
 
+class Plan(NamedTuple):
+    """What a process of clients does: `clients` connections, and 0 or seconds between two asks."""
+
+    endpoint: str
+    body: list[bytes]
+    clients: int
+    expect: bytes
+    pace_s: float
+
+
 class Result(NamedTuple):
     """What all clients saw: replies in `seconds`, durations in nanoseconds, odd replies."""
 
@@ -31,10 +41,19 @@ class Result(NamedTuple):
 class Load:
     """`clients` connections to one endpoint, started once and run as often as asked.
 
-    Each asks `body` and takes a reply that holds `expect` for right.
+    Each asks `body` and takes a reply that holds `expect` for right; with a pace it asks again
+    after that many seconds, without one at once.
     """
 
-    def __init__(self, endpoint: str, body: Sequence[bytes], *, clients: int, expect: bytes):
+    def __init__(
+        self,
+        endpoint: str,
+        body: Sequence[bytes],
+        *,
+        clients: int,
+        expect: bytes,
+        pace_s: float = 0.0,
+    ) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipes: list[Connection] = []
         self._processes = []
@@ -42,16 +61,24 @@ class Load:
         for index in range(count):
             ours, theirs = context.Pipe()
             share = clients // count + (index < clients % count)
-            arguments = (theirs, endpoint, list(body), share, expect)
-            process = context.Process(target=_client, args=arguments, daemon=True)
+            plan = Plan(endpoint, list(body), share, expect, pace_s)
+            process = context.Process(target=_client, args=(theirs, plan), daemon=True)
             process.start()
             self._pipes.append(ours)
             self._processes.append(process)
 
     def run(self, seconds: float) -> Result:
         """Let all clients ask for some seconds."""
+        self.begin(seconds)
+        return self.end()
+
+    def begin(self, seconds: float) -> None:
+        """Let all clients ask for some seconds, without waiting for them."""
         for pipe in self._pipes:
             pipe.send(seconds)
+
+    def end(self) -> Result:
+        """Wait for what begin() has started."""
         parts: list[Result] = [pipe.recv() for pipe in self._pipes]
         return Result(
             sum(part.replies for part in parts),
@@ -68,34 +95,29 @@ class Load:
             process.join()
 
 
-def _client(
-    pipe: Connection, endpoint: str, body: list[bytes], clients: int, expect: bytes
-) -> None:
+def _client(pipe: Connection, plan: Plan) -> None:
     with zmq.Context() as context:
         sockets = []
-        poller = zmq.Poller()
-        for _ in range(clients):
+        for _ in range(plan.clients):
             socket = context.socket(zmq.DEALER)
             socket.linger = 0
-            socket.connect(endpoint)
-            poller.register(socket, zmq.POLLIN)
+            socket.connect(plan.endpoint)
             sockets.append(socket)
+        drive = _walk if plan.pace_s else _drive
         while (seconds := pipe.recv()) is not None:
-            pipe.send(_drive(sockets, poller, body, seconds, expect))
+            pipe.send(drive(sockets, plan, seconds))
         for socket in sockets:
             socket.close()
 
 
-def _drive(
-    sockets: list[zmq.Socket[bytes]],
-    poller: zmq.Poller,
-    body: list[bytes],
-    seconds: float,
-    expect: bytes,
-) -> Result:
+def _drive(sockets: list[zmq.Socket[bytes]], plan: Plan, seconds: float) -> Result:
+    """Let each client ask again as soon as it is answered."""
     now = time.perf_counter_ns
+    body, expect = plan.body, plan.expect
+    poller = zmq.Poller()
     sent: dict[zmq.Socket[bytes], int] = {}
     for socket in sockets:
+        poller.register(socket, zmq.POLLIN)
         sent[socket] = now()
         socket.send_multipart(body)
     durations: list[int] = []
@@ -116,4 +138,24 @@ def _drive(
                 socket.send_multipart(body)
             else:
                 waiting -= 1
+    return Result(len(durations), time.perf_counter() - started, durations, wrong)
+
+
+def _walk(sockets: list[zmq.Socket[bytes]], plan: Plan, seconds: float) -> Result:
+    """Let each client ask in its turn, so that all have asked once in `pace_s`."""
+    durations: list[int] = []
+    wrong = 0
+    started = time.perf_counter()
+    due = started
+    step = plan.pace_s / len(sockets)
+    while due < started + seconds:
+        for socket in sockets:
+            time.sleep(max(0.0, due - time.perf_counter()))
+            sent = time.perf_counter_ns()
+            socket.send_multipart(plan.body)
+            assert socket.poll(10_000), "no reply within 10 s"
+            reply = socket.recv_multipart()
+            durations.append(time.perf_counter_ns() - sent)
+            wrong += plan.expect not in reply[0]
+            due += step
     return Result(len(durations), time.perf_counter() - started, durations, wrong)

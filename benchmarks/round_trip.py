@@ -15,6 +15,7 @@ import zmq
 from benchmarks.daemon import free_endpoints, running
 from tickserve_client.messages import Predict
 
+SPIN_US = "200"
 BLOCK = 500
 """Requests to one side before it is the other side's turn."""
 
@@ -92,20 +93,28 @@ def report(name: str, ours: list[int], theirs: list[int]) -> None:
 
 
 def main(options: Sequence[str]) -> None:
-    """Measure both codecs on the 5-feature 100-tree model, prediction records on."""
+    """Measure both codecs on the 5-feature 100-tree model, with `spin_us`, and a larger model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--blocks", type=int, default=20, help=f"blocks of {BLOCK} round trips")
     blocks = parser.parse_args(options).blocks
-    message = request(5)
-    ratios = []
-    with running() as service, echo_server() as echoed:
-        for codec, encode in (
-            ("MessagePack", msgspec.msgpack.encode),
-            ("JSON", msgspec.json.encode),
-        ):
-            ours, theirs = compare(
-                service.endpoints.predict, echoed, encode(message), blocks=blocks
-            )
-            report(f"single-row round trip, {codec}", ours, theirs)
-            ratios.append(statistics.median(ours) / statistics.median(theirs))
-    print(f"served ÷ echo, medians: {ratios[0]:.2f} MessagePack, {ratios[1]:.2f} JSON")
+    small, large = request(5), request(40)
+    pack, dump = msgspec.msgpack.encode, msgspec.json.encode
+    with echo_server() as echoed:
+        with running() as service:
+            endpoint = service.endpoints.predict
+            first = _measure("MessagePack", endpoint, echoed, pack(small), blocks)
+            second = _measure("JSON", endpoint, echoed, dump(small), blocks)
+        with running(settings={"SERVING__SPIN_US": SPIN_US}) as service:
+            name = f"MessagePack, spin_us = {SPIN_US}"
+            _measure(name, service.endpoints.predict, echoed, pack(small), blocks)
+        with running(features=40, trees=500, depth=6) as service:
+            name = "40 features, 500 trees"
+            _measure(name, service.endpoints.predict, echoed, pack(large), blocks)
+    print(f"served ÷ echo, medians: {first:.2f} MessagePack, {second:.2f} JSON")
+
+
+def _measure(name: str, served: str, echoed: str, body: bytes, blocks: int) -> float:
+    """Compare, report, and return the ratio of the medians."""
+    ours, theirs = compare(served, echoed, body, blocks=blocks)
+    report(name, ours, theirs)
+    return statistics.median(ours) / statistics.median(theirs)

@@ -14,6 +14,12 @@ import pytest
     [
         (["registry_costs", "--largest", "10"], "write-back ÷ bare"),
         (["round_trip", "--blocks", "1"], "served ÷ echo"),
+        (["throughput", "--repeats", "1", "--seconds", "0.3"], "32 clients"),
+        (["batches", "--repeats", "1", "--seconds", "0.3"], "single rows beside"),
+        (["reloads", "--reloads", "4"], "first reply by the new build"),
+        (["many_models", "--models", "5"], "MiB a model"),
+        (["records", "--seconds", "0.5"], ", 0 lost, 0 errors"),
+        (["wire_parity", "--rows", "1000"], "MessagePack  tensor"),
     ],
 )
 def test_a_benchmark_runs(project_root: Path, arguments: list[str], words: str) -> None:

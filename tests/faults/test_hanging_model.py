@@ -75,7 +75,8 @@ def dividing_model() -> bytes:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A daemon that waits a second for a run and forgives two failures, and its models."""
     made = Service(
-        tmp_path_factory.mktemp("hanging"), SERVING__RUN_SECONDS="1", SERVING__FAILURE_LIMIT="3"
+        tmp_path_factory.mktemp("hanging"),
+        settings={"SERVING__RUN_SECONDS": "1", "SERVING__FAILURE_LIMIT": "3"},
     )
     registry = ModelRegistry(str(made.storage))
     registry.save_model(train(trees=5), model_info(), environment="production")

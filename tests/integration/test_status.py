@@ -25,7 +25,9 @@ FAMILY = "eurusd_1h_xgb_bench"
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A daemon that logs metrics every second and has answered 20 rows and refused one."""
-    made = Service(tmp_path_factory.mktemp("status"), RECORDER__METRIC_LOG_SECONDS="1")
+    made = Service(
+        tmp_path_factory.mktemp("status"), settings={"RECORDER__METRIC_LOG_SECONDS": "1"}
+    )
     registry = ModelRegistry(str(made.storage))
     registry.save_model(train(trees=5), model_info(), environment="production")
     with made, made.client() as client:

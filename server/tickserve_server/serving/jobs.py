@@ -8,7 +8,7 @@ from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 
 from tickserve_server.serving.answer import Answer, Job
-from tickserve_server.serving.parts import lower_priority
+from tickserve_server.serving.priority import yield_to_the_loop
 from tickserve_server.serving.refusal import Refusal
 
 RETRY_AFTER_MS = 50
@@ -24,7 +24,7 @@ class JobPool:
     def __init__(self, *, per_client: int, most: int, threads: int) -> None:
         self._per_client = per_client
         self._most = most
-        self._pool = ThreadPoolExecutor(threads, "job", initializer=lower_priority)
+        self._pool = ThreadPoolExecutor(threads, "job", initializer=yield_to_the_loop)
         self._clients: Counter[bytes] = Counter()
         self._finished: deque[tuple[list[bytes], Answer]] = deque()
         self.under_way = 0

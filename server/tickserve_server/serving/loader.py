@@ -17,7 +17,7 @@ from tickserve_registry.model_registry import ModelRegistry, ServingModel
 from tickserve_server.serving.children.native import NativeHost
 from tickserve_server.serving.children.prover import Prover, Trial
 from tickserve_server.serving.model import LiveModel, row_shape_of
-from tickserve_server.serving.parts import lower_priority
+from tickserve_server.serving.priority import yield_to_the_loop
 from tickserve_server.serving.table import ModelTable
 from tickserve_server.settings import ServingSettings
 
@@ -238,7 +238,7 @@ class Loader:
         self.degraded = reason
 
     def _run(self) -> None:
-        lower_priority()
+        yield_to_the_loop()
         while not self._stopping.is_set():
             try:
                 for _ in self._changes():

@@ -24,10 +24,12 @@ NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 class ServingLoop:
     """Blocks on the predict socket itself, which costs no poll, and sends each reply at once.
 
-    Counting and records come after the send, while the reply travels. `spin_us` polls that long
-    before it blocks: a core for a shorter wake-up. `housekeeping` is called with monotonic
-    seconds at least every `IDLE_MS` while idle and about every `HOUSEKEEPING_S` under load; it
-    returns whether to go on.
+    Counting and records come after the send, while the reply travels. `turns` counts rounds,
+    `answered` short requests; `answered_at` is about when (monotonic) the last of them was.
+
+    `spin_us` polls that long before it blocks: a core for a shorter wake-up. `housekeeping` is
+    called with monotonic seconds at least every `IDLE_MS` while idle and about every
+    `HOUSEKEEPING_S` under load; it returns whether to go on.
     """
 
     def __init__(
@@ -49,7 +51,8 @@ class ServingLoop:
         self._spin_s = spin_us / 1e6
         self._housekeeping = housekeeping
         self._collected_at = 0.0
-        self.turns = 0
+        self.turns = self.answered = 0
+        self.answered_at = 0.0
         self.undeliverable = 0
         socket.rcvtimeo = IDLE_MS
         self._poller = zmq.Poller()
@@ -60,12 +63,14 @@ class ServingLoop:
         """Serve until housekeeping says stop."""
         monotonic = time.monotonic
         serve = self._spin if self._spin_s else self._serve
-        due = 0.0
+        due, answered = 0.0, 0
         while True:
             self.turns += 1
             busy = self._serve_beside_jobs() if self._jobs.under_way else serve()
             now = monotonic()
             if not busy or now >= due:
+                if self.answered != answered:
+                    answered, self.answered_at = self.answered, now
                 if not self._housekeeping(now):
                     return
                 self._collect(now, idle=not busy)
@@ -102,6 +107,7 @@ class ServingLoop:
         except zmq.ZMQError as error:
             self._undelivered(error)
         self._bookkeeper.settle(answer)
+        self.answered += 1
         return True
 
     def _rest(self, more: bool) -> list[bytes]:

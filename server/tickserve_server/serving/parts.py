@@ -1,41 +1,60 @@
-"""Batches in parts, one to a core, on threads of lower priority than the loop's."""
+"""Batches in parts, worked on by the thread that asks and, in quiet times, by others."""
 
 from __future__ import annotations
 
-import os
-import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from tickserve_server.serving.contract import Array
+from tickserve_server.serving.priority import yield_to_the_loop
 
-NICENESS = 5
-"""Of threads beside the loop: the loop and its input and output come first."""
-
-SMALLEST_PART = 512
+SMALLEST_PART = 256
+LARGEST_PART = 2_048
+"""Rows; a thread that is held up holds up no more than that."""
 
 
 class Parts:
-    """Runs a batch in as many parts as there are cores, at the same time."""
+    """Runs a batch part by part, on as many as `threads` cores.
 
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._pool = ThreadPoolExecutor(threads, "part", initializer=lower_priority)
+    The asking thread takes part after part until none is left. Helpers take some away from it
+    while `is_quiet` says that no bot waits for single rows: a woken thread may wait milliseconds
+    for a core that a batch keeps busy, so with rows to answer a batch gets one core alone.
+    """
+
+    def __init__(self, threads: int, *, is_quiet: Callable[[], bool]) -> None:
+        self._helpers = threads - 1
+        self._is_quiet = is_quiet
+        self._pool = ThreadPoolExecutor(
+            max(1, self._helpers), "part", initializer=yield_to_the_loop
+        )
 
     def run(self, function: Callable[[Array], Array], batch: Array) -> Array:
         """Return function(batch), which must treat each row by itself."""
-        count = min(self._threads, len(batch) // SMALLEST_PART)
-        if count <= 1:
+        size = min(LARGEST_PART, max(SMALLEST_PART, -(-len(batch) // (self._helpers + 1))))
+        starts = deque(range(0, len(batch), size))
+        if len(starts) == 1:
             return function(batch)
-        return np.concatenate(list(self._pool.map(function, np.array_split(batch, count))))
+        done: dict[int, Array] = {}
+
+        def work(go_on: Callable[[], bool]) -> None:
+            while go_on():
+                try:
+                    start = starts.popleft()
+                except IndexError:
+                    return
+                done[start] = function(batch[start : start + size])
+
+        count = self._helpers if self._is_quiet() else 0
+        helpers = [self._pool.submit(work, self._is_quiet) for _ in range(count)]
+        work(lambda: True)
+        for helper in helpers:
+            if not helper.cancel():
+                helper.result()
+        return np.concatenate([done[start] for start in sorted(done)])
 
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-def lower_priority() -> None:
-    """Lower this thread's priority; Linux keeps one for each thread."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

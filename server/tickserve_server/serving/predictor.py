@@ -126,10 +126,9 @@ class Predictor:
         outputs = model.run(batch, self._parts)
         if not np.isfinite(outputs).all():
             raise model.non_finite()
-        as_tensor = task.frame is not None and request.models is None
         rows, width = outputs.shape
-        listed: list[Any] = outputs[:, 0].tolist() if width == 1 else outputs.tolist()
-        actions = [model.act(output) for output in listed] if model.acts else [None]
+        as_tensor = task.frame is not None and request.models is None
+        output, action = (None, None) if as_tensor else _listed(model, outputs, single=single)
         now_ms = time.time_ns() // NANOSECONDS_IN_MS
         duration = time.perf_counter_ns() - task.started_ns
         reply = Prediction(
@@ -138,15 +137,24 @@ class Predictor:
             model_id=model.model_id,
             build=model.build,
             digest=model.digest,
-            output=None if as_tensor else listed[0] if single else listed,
+            output=output,
             tensor=[rows, width] if as_tensor else None,
-            action=actions if model.acts and not single else actions[0],
+            action=action,
             bar_time=request.bar_time,
             served_at=now_ms,
             server_us=duration // 1000,
         )
         inputs = batch.tobytes() if task.frame is None else task.frame
         return Served(model, reply, duration, rows, task.bar_time_ms, inputs, outputs.tobytes())
+
+
+def _listed(model: LiveModel, outputs: Array, *, single: bool) -> tuple[Any, Any]:
+    """Return outputs and actions as a message holds them: of one row, or a list of each."""
+    listed: list[Any] = outputs[:, 0].tolist() if outputs.shape[1] == 1 else outputs.tolist()
+    actions = [model.act(output) for output in listed] if model.acts else None
+    if single:
+        return listed[0], actions and actions[0]
+    return listed, actions
 
 
 def _inputs(task: Task, model: LiveModel, known: frozenset[str]) -> tuple[Array, bool]:

@@ -36,6 +36,7 @@ from tickserve_server.settings import Settings
 log = structlog.get_logger(__name__)
 
 STATISTICS_S = 1.0
+QUIET_S = 0.1
 SWITCH_S = 0.0002
 """How long another thread may hold the interpreter when the loop wants it."""
 
@@ -62,7 +63,7 @@ class ServingProcess:
             backlog_bytes=settings.serving.record_backlog_bytes,
         )
         cores = os.cpu_count() or 1
-        self._parts = Parts(cores)
+        self._parts = Parts(cores, is_quiet=self._is_quiet)
         self._jobs = JobPool(
             per_client=settings.serving.jobs_per_client,
             most=settings.serving.max_jobs,
@@ -142,6 +143,10 @@ class ServingProcess:
 
     def _publish(self, table: ModelTable) -> None:
         self._responder.table = table
+
+    def _is_quiet(self) -> bool:
+        """Whether no bot has lately asked for a single row."""
+        return time.monotonic() - self._loop.answered_at > QUIET_S
 
     def _housekeeping(self, now: float) -> bool:
         while not self._announcements.empty():
