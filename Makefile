@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 EXTRAS := dev
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench constraints clean
+.PHONY: help venv demo test conformance check format bench constraints clean
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ demo: venv ## train, serve, trade, promote, measure: the whole way in 90 seconds
 test: venv ## run the test suite
 	@$(BIN)/python -m pytest $(ARGS)
 
+conformance: ## install what the bots in Node and C are tested with, where that is possible
+	@tests/conformance/install
+
 check: venv ## lint, format, types and import contracts
 	$(BIN)/ruff check --no-cache
 	$(BIN)/ruff format --check --no-cache
@@ -49,5 +52,5 @@ constraints: ## rewrite constraints.txt from the newest versions, in a fresh env
 	@PYTHON='$(PYTHON)' .ci/constraints '.[$(EXTRAS)]'
 
 clean: ## remove .venv, the demo's files and all caches
-	rm -rf $(VENV) .demo build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .demo tests/conformance/node_modules build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,6 +16,7 @@ BENCHMARKS = (
     "batches",
     "reloads",
     "many_models",
+    "reload_soak",
     "records",
     "wire_parity",
     "registry_costs",
