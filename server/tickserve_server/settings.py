@@ -59,6 +59,7 @@ class ServingSettings(Section, frozen=True, kw_only=True):
     max_tensor_bytes: int = 64 * MEBIBYTE
     max_rows: int = 1_000
     max_tensor_rows: int = 100_000
+    max_models: int = 256
     rows_on_loop: int = 256
     jobs_per_client: int = 4
     max_jobs: int = 64

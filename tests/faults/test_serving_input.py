@@ -187,6 +187,9 @@ def test_nesting_sizes_and_frames_beyond_the_limits_are_named(
     def predict(**fields: object) -> bytes:
         return json.dumps({"op": "predict", "model": FAMILY, **fields}).encode()
 
+    def several(count: int, **fields: object) -> bytes:
+        return json.dumps({"op": "predict", "models": [FAMILY] * count, **fields}).encode()
+
     deep = b'{"op":"predict","model":"m","features":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     rows = np.zeros((100_001, 5), "<f4").tobytes()
     for frames, code, detail in (
@@ -205,8 +208,12 @@ def test_nesting_sizes_and_frames_beyond_the_limits_are_named(
         ),
         ((predict(features=ROW, padding="x" * MEBIBYTE),), "too_large", "1048576"),
         ((predict(features=ROW), b"a", b"b"), "malformed", ""),
+        ((several(257, features=ROW),), "too_large", "256"),
+        ((several(3, tensor=[40_000, 5]), bytes(800_000)), "too_large", "100000"),
+        ((predict(features={f"x{n}": 1 for n in range(70_000)}),), "missing_features", "x0"),
     ):
         reply = ask(socket, *frames)
+        assert len(json.dumps(reply)) < 10_000
         assert reply.get("code") == code, (frames[0][:80], reply)
         assert detail in json.dumps(reply.get("details", {}))
     assert is_served(service)

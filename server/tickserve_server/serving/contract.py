@@ -16,6 +16,9 @@ from tickserve_server.serving.refusal import Refusal
 
 Array = npt.NDArray[np.float32]
 Row = Sequence[float | None]
+MOST_NAMED = 100
+"""Unexpected features that an error names; a message may hold tens of thousands."""
+
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -153,7 +156,7 @@ class InputContract:
 
     def _names_refusal(self, given: dict[str, Any], known: frozenset[str] = frozenset()) -> Refusal:
         missing = [name for name in self.features if name not in given]
-        unexpected = sorted(given.keys() - self._known - known)
+        unexpected = sorted(given.keys() - self._known - known)[:MOST_NAMED]
         if missing:
             message = f"features missing: {', '.join(missing)}"
             if unexpected:

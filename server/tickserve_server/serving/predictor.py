@@ -17,8 +17,11 @@ from tickserve_server.serving.model import LiveModel
 from tickserve_server.serving.parts import Parts
 from tickserve_server.serving.refusal import Refusal
 from tickserve_server.serving.table import ModelTable
+from tickserve_server.settings import ServingSettings
 
 NANOSECONDS_IN_MS = 1_000_000
+A_MODEL_IN_ROWS = 15
+"""What one of several models costs beside its rows."""
 
 
 class Task(NamedTuple):
@@ -208,4 +211,24 @@ def rows_asked(request: Predict, frame: bytes | None) -> int:
         rows = len(nested) if isinstance(nested[0], list | dict) else 1
     else:
         rows = 1
-    return rows * (1 if request.models is None else len(request.models))
+    return rows if request.models is None else (rows + A_MODEL_IN_ROWS) * len(request.models)
+
+
+def require_bounded(request: Predict, frame: bytes | None, limits: ServingSettings) -> None:
+    """Refuse more models, or more rows over all models, than one request may ask; or raise."""
+    models = len(request.models or ())
+    if models > limits.max_models:
+        raise Refusal(
+            "too_large",
+            f"{models} models in one request; ask at most {limits.max_models}",
+            models=models,
+            limit=limits.max_models,
+        )
+    rows = rows_asked(request, frame) - A_MODEL_IN_ROWS * models
+    if rows > limits.max_tensor_rows:
+        raise Refusal(
+            "too_large",
+            f"{rows} rows in one request; ask at most {limits.max_tensor_rows} over all models",
+            rows=rows,
+            limit=limits.max_tensor_rows,
+        )

@@ -206,6 +206,7 @@ class ServingProcess:
                 "tensor_bytes": limits.max_tensor_bytes,
                 "rows": limits.max_tensor_rows,
                 "rows_in_message": limits.max_rows,
+                "models": limits.max_models,
                 "jobs_per_client": limits.jobs_per_client,
                 "queue_length": limits.queue_length,
             },

@@ -32,6 +32,7 @@ from tickserve_server.serving.predictor import (
     Predictor,
     Task,
     refusal_of,
+    require_bounded,
     rows_asked,
 )
 from tickserve_server.serving.refusal import Refusal
@@ -133,6 +134,7 @@ class Responder:
             if not isinstance(request, Predict):
                 return self._informed(request, as_json=as_json)
             frame = body[1] if len(body) == BODY_FRAMES else None
+            require_bounded(request, frame, self._limits)
             task = self._task(request, frame, started, received_ms)
             reply, tensor, served, refused = self._predictor.general(task)
             frames = [self._encode(reply, as_json=as_json)]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import bisect
 import difflib
 from collections.abc import Iterable, Mapping
 
 from tickserve_client.messages import Predict
 from tickserve_registry.catalog import Entry
+from tickserve_registry.naming import LONGEST_NAME
 from tickserve_server.serving.model import LiveModel
 from tickserve_server.serving.refusal import Refusal
+
+NEIGHBOURS = 6
 
 
 class ModelTable:
@@ -35,6 +39,8 @@ class ModelTable:
             for name in (entry.family, entry.model_id, entry.build):
                 if entry.environment == "production" or name not in self._environments:
                     self._environments[name] = entry.environment
+        self._forwards = sorted(self._environments)
+        self._backwards = sorted(name[::-1] for name in self._environments)
 
     def find(self, name: str) -> LiveModel:
         """Return the model that answers to the name.
@@ -57,9 +63,21 @@ class ModelTable:
                 f"{name} is in {environment}; promote it with: tickserve promote {name}",
                 environment=environment,
             )
-        nearest = difflib.get_close_matches(name, self._environments, n=3, cutoff=0.5)
+        nearest = self._nearest(name)
         hint = f"; did you mean {', '.join(nearest)}?" if nearest else ""
-        raise Refusal("unknown_model", f"no model is called {name!r}{hint}", nearest=nearest)
+        shown = repr(name[:LONGEST_NAME])
+        raise Refusal("unknown_model", f"no model is called {shown}{hint}", nearest=nearest)
+
+    def _nearest(self, name: str) -> list[str]:
+        """Return known names alike, among those that begin or end alike: few, however many are.
+
+        A bot that keeps asking for a name that is none must not hold the loop.
+        """
+        if len(name) > LONGEST_NAME:
+            return []
+        candidates = _around(self._forwards, name)
+        candidates |= {each[::-1] for each in _around(self._backwards, name[::-1])}
+        return difflib.get_close_matches(name, sorted(candidates), n=3, cutoff=0.5)
 
     def features_of(self, names: Iterable[str]) -> frozenset[str]:
         """Return every feature that a model of these names takes."""
@@ -71,6 +89,12 @@ class ModelTable:
         names = [request.model] if request.models is None else request.models
         models = [self._by_name[name] for name in names if name in self._by_name]
         return any(model.is_slow for model in models)
+
+
+def _around(ordered: list[str], name: str) -> set[str]:
+    """Return the names that stand next to where this one would in order."""
+    place = bisect.bisect(ordered, name)
+    return set(ordered[max(0, place - NEIGHBOURS) : place + NEIGHBOURS])
 
 
 def _age(model: LiveModel) -> tuple[int, str]:
