@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 EXTRAS := dev
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test conformance check format bench constraints clean
+.PHONY: help venv demo test conformance check format bench bench-peers constraints clean
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,10 +49,21 @@ format: venv ## apply the formatter and the safe lint fixes
 bench: venv ## measure latency and throughput beside a bare ZeroMQ echo
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+bench-peers: venv ## install other model servers, each into its own environment, and compare
+	@for peer in fastapi mlserver bentoml litserve; do \
+		test -e .bench-peers/$$peer/.installed && continue; \
+		echo "Installing $$peer ..."; \
+		$(PYTHON) -m venv .bench-peers/$$peer && \
+		.bench-peers/$$peer/bin/pip install -q --disable-pip-version-check \
+			-r benchmarks/peers/$$peer/requirements.txt && \
+		touch .bench-peers/$$peer/.installed || echo "$$peer could not be installed" >&2; \
+	done
+	@$(BIN)/python -m benchmarks.peers $(ARGS)
+
 constraints: ## rewrite constraints.txt from the newest versions, in a fresh environment
 	@PYTHON='$(PYTHON)' .ci/constraints '.[$(EXTRAS)]'
 
 clean: ## remove .venv, the demo's files and all caches
-	rm -rf $(VENV) .demo tests/conformance/node_modules build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .bench-peers .demo tests/conformance/node_modules build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf tests/conformance/.node tests/conformance/unavailable

@@ -105,6 +105,12 @@ class Service:
             time.sleep(0.05)
         raise TimeoutError(f"no {name} process within {START_S:g} s")
 
+    @property
+    def pid(self) -> int:
+        """The supervisor's."""
+        assert self._process is not None
+        return self._process.pid
+
     def stop(self) -> int:
         """End it with SIGTERM and return its exit code."""
         assert self._process is not None

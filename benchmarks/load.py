@@ -41,6 +41,8 @@ class Result(NamedTuple):
 class Load:
     """`clients` connections to one endpoint, started once and run as often as asked.
 
+    An endpoint with a scheme is ZeroMQ's, host:port alone is HTTP's.
+
     Each asks `body` and takes a reply that holds `expect` for right; with a pace it asks again
     after that many seconds, without one at once.
     """
@@ -96,6 +98,19 @@ class Load:
 
 
 def _client(pipe: Connection, plan: Plan) -> None:
+    if "://" in plan.endpoint:
+        _zeromq_client(pipe, plan)
+        return
+    from benchmarks.peers import http_load
+
+    connections = http_load.connect(plan.endpoint, plan.clients)
+    while (seconds := pipe.recv()) is not None:
+        pipe.send(http_load.drive(connections, plan, seconds))
+    for connection in connections:
+        connection.close()
+
+
+def _zeromq_client(pipe: Connection, plan: Plan) -> None:
     with zmq.Context() as context:
         sockets = []
         for _ in range(plan.clients):

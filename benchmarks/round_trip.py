@@ -96,7 +96,9 @@ def main(options: Sequence[str]) -> None:
     """Measure both codecs on the 5-feature 100-tree model, with `spin_us`, and a larger model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--blocks", type=int, default=20, help=f"blocks of {BLOCK} round trips")
-    blocks = parser.parse_args(options).blocks
+    parser.add_argument("--plain", action="store_true", help="the first two rows alone")
+    chosen = parser.parse_args(options)
+    blocks = chosen.blocks
     small, large = request(5), request(40)
     pack, dump = msgspec.msgpack.encode, msgspec.json.encode
     with echo_server() as echoed:
@@ -104,13 +106,15 @@ def main(options: Sequence[str]) -> None:
             endpoint = service.endpoints.predict
             first = _measure("MessagePack", endpoint, echoed, pack(small), blocks)
             second = _measure("JSON", endpoint, echoed, dump(small), blocks)
+        print(f"served ÷ echo, medians: {first:.2f} MessagePack, {second:.2f} JSON")
+        if chosen.plain:
+            return
         with running(settings={"SERVING__SPIN_US": SPIN_US}) as service:
             name = f"MessagePack, spin_us = {SPIN_US}"
             _measure(name, service.endpoints.predict, echoed, pack(small), blocks)
         with running(features=40, trees=500, depth=6) as service:
             name = "40 features, 500 trees"
             _measure(name, service.endpoints.predict, echoed, pack(large), blocks)
-    print(f"served ÷ echo, medians: {first:.2f} MessagePack, {second:.2f} JSON")
 
 
 def _measure(name: str, served: str, echoed: str, body: bytes, blocks: int) -> float:
