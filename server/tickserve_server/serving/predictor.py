@@ -91,12 +91,7 @@ class Predictor:
         as a whole makes no sense.
         """
         request = task.request
-        if request.models is None:
-            names = [request.model] if request.model is not None else []
-        else:
-            names = request.models
-        if not names:
-            raise Refusal("malformed", "name a `model`, or several in `models`")
+        names = _names(request)
         known = task.table.features_of(names)
         replies: list[Prediction | Error] = []
         served: list[Served] = []
@@ -146,6 +141,15 @@ class Predictor:
         )
         inputs = batch.tobytes() if task.frame is None else task.frame
         return Served(model, reply, duration, rows, task.bar_time_ms, inputs, outputs.tobytes())
+
+
+def _names(request: Predict) -> list[str]:
+    """Return the names of the models asked, one or several."""
+    if request.models is None and request.model is not None:
+        return [request.model]
+    if request.models and request.model is None:
+        return request.models
+    raise Refusal("malformed", "name one `model`, or several in `models`")
 
 
 def _listed(model: LiveModel, outputs: Array, *, single: bool) -> tuple[Any, Any]:

@@ -86,7 +86,7 @@ class Responder:
             if type(request) is not Predict:
                 return self._informed(request, as_json=as_json)
             features, name = request.features, request.model
-            if type(features) is not dict or name is None:
+            if type(features) is not dict or name is None or request.models is not None:
                 return self._job_or_answer(body, request, started)
             model = self.table.find(name)
             if request.v != PROTOCOL_VERSION or request.deadline_ms is not None:
