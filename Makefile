@@ -32,8 +32,9 @@ demo: venv ## train, serve, trade, promote, measure: the whole way in 90 seconds
 test: venv ## run the test suite
 	@$(BIN)/python -m pytest $(ARGS)
 
-conformance: ## install what the bots in Node and C are tested with, where that is possible
+conformance: venv ## bots in Node and C against the daemon; installs what they need where it can
 	@tests/conformance/install
+	@$(BIN)/python -m pytest tests/conformance $(ARGS)
 
 check: venv ## lint, format, types and import contracts
 	$(BIN)/ruff check --no-cache
@@ -65,3 +66,4 @@ constraints: ## rewrite constraints.txt from the newest versions, in a fresh env
 clean: ## remove .venv, the demo's files and all caches
 	rm -rf $(VENV) .bench-peers .demo tests/conformance/node_modules build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf tests/conformance/.node tests/conformance/unavailable

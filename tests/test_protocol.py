@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
-from benchmarks.daemon import Service, model_info, train
 from tickserve_client.messages import ErrorCode, FeedbackRequest, PredictRequest, Reply
-from tickserve_registry.model_registry import ModelRegistry
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "protocol.md"
 EXAMPLES = re.findall(r"^```json\n(.*?)^```", DOCUMENT.read_text("utf-8"), re.MULTILINE | re.DOTALL)
@@ -26,21 +23,6 @@ def test_an_example_is_a_message_and_loses_nothing(text: str) -> None:
     for name, value in shown.items():
         if name != "op":
             assert getattr(message, name) == value, name
-
-
-def test_the_bot_with_pyzmq_alone_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The example, pointed at a daemon with a free port, prints a probability."""
-    page = DOCUMENT.read_text("utf-8")
-    (program,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    service = Service(tmp_path)
-    registry = ModelRegistry(str(service.storage))
-    registry.save_model(train(trees=5), model_info(), environment="production")
-    names: dict[str, Any] = {}
-    with service:
-        exec(program.replace("tcp://127.0.0.1:5555", service.endpoints.predict), names)  # noqa: S102
-        names["socket"].close()
-        names["socket"].context.term()
-    assert 0 < float(capsys.readouterr().out) < 1
 
 
 def test_every_operation_documented_has_an_example() -> None:

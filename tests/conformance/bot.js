@@ -21,16 +21,16 @@ async function main() {
   const seen = { by_name: [], listed: [], errors: [] };
   seen.welcome = await ask(dealer, { op: "hello", id: "h" });
   seen.models = await ask(request, { op: "models", id: "m" });
+  const named = (row) => Object.fromEntries(names.map((name, place) => [name, row[place]]));
   for (const [index, row] of rows.entries()) {
-    const features = Object.fromEntries(names.map((name, place) => [name, row[place]]));
     const base = { v: 1, op: "predict", id: String(index), model };
-    seen.by_name.push(await ask(index % 2 ? dealer : request, { ...base, features }));
+    seen.by_name.push(await ask(request, { ...base, features: named(row) }));
     seen.listed.push(await ask(dealer, { ...base, features: row }));
   }
   const tensor = Buffer.from(Float32Array.from(rows.flat()).buffer);
   const shape = [rows.length, names.length];
   seen.tensor = await ask(dealer, { op: "predict", id: "t", model, tensor: shape }, tensor);
-  const first = Object.fromEntries(names.map((name, place) => [name, rows[0][place]]));
+  const first = named(rows[0]);
   for (const features of [{ ...first, extra: 1 }, { [names[0]]: 1 }, { ...first, [names[0]]: null }]) {
     seen.errors.push(await ask(dealer, { op: "predict", id: "e", model, features }));
   }
