@@ -21,7 +21,7 @@ from tickserve_bots.strategy import ThresholdStrategy
 from tickserve_bots.terms import Terms
 from tickserve_registry.evaluation import performance_block
 from tickserve_registry.metadata import Input, Output
-from tickserve_registry.performance import Calendar
+from tickserve_registry.trading_calendar import Calendar
 from tickserve_registry.replay import Predict
 
 FEATURES = tuple(KIT)

@@ -10,16 +10,12 @@ import msgspec
 
 from tickserve_registry.errors import EvaluationRefused
 from tickserve_registry.metadata import Metadata, utc_now
-from tickserve_registry.performance import (
-    TRADING_DAYS,
-    Calendar,
-    ClosedTrade,
-    default_calendar,
-    figures,
-)
+from tickserve_registry.performance import figures
 from tickserve_registry.predictor import served_predictor
 from tickserve_registry.replay import Predict, Replay, Replayed, ReplayRequest
 from tickserve_registry.span import Moment, unseen_span
+from tickserve_registry.track_record import ClosedTrade
+from tickserve_registry.trading_calendar import TRADING_DAYS, Calendar, default_calendar
 
 if TYPE_CHECKING:
     from tickserve_registry.model_registry import ServingModel

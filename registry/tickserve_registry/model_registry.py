@@ -22,13 +22,13 @@ from tickserve_registry.layout import ENVIRONMENTS, Environment, Layout
 from tickserve_registry.lifecycle import Lifecycle, PromotionRecord
 from tickserve_registry.metadata import Metadata
 from tickserve_registry.model_file import ModelFiles
-from tickserve_registry.performance import Calendar
 from tickserve_registry.policy import PromotionPolicy
 from tickserve_registry.reader import BuildReader
 from tickserve_registry.repair import Repair
 from tickserve_registry.sandbox import Sandbox
 from tickserve_registry.span import Moment
 from tickserve_registry.store import make_folder
+from tickserve_registry.trading_calendar import Calendar
 from tickserve_registry.transaction import Transactions
 from tickserve_registry.trust import Trust
 
@@ -91,7 +91,8 @@ class ModelRegistry:
         """Save a trained model with its metadata; returns (model_path, meta_path).
 
         `training_sample` is inputs [rows, …] like those of training, from which parity probes
-        and golden rows are drawn. Straight to production it is a promotion, policy and all.
+        and golden rows are drawn, and with which live inputs are compared. Straight to
+        production it is a promotion, policy and all.
         Raises NameRefused, MetadataRefused, FormatRefused, PromotionRefused or BuildExists; then
         nothing has been written.
         """

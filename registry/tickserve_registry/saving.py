@@ -12,6 +12,7 @@ import onnx
 from tickserve_registry.build import NewBuild
 from tickserve_registry.compile import compile_model, input_shape
 from tickserve_registry.digest import serving_digest, sha256
+from tickserve_registry.drift import make_reference
 from tickserve_registry.errors import FormatRefused, MetadataRefused
 from tickserve_registry.formats.frameworks import native_model
 from tickserve_registry.formats.graph import opset_of
@@ -44,7 +45,8 @@ def make_build(
 ) -> NewBuild:
     """Return a build of a trained model and the user's metadata, which is not changed.
 
-    `sample` is inputs [rows, …] like those of training; parity and golden rows use them.
+    `sample` is inputs [rows, …] like those of training; parity and golden rows use them, and
+    live inputs are compared with them.
     `created_at` is now unless an older build is taken over.
     Raises NameRefused, MetadataRefused or FormatRefused.
     """
@@ -85,6 +87,8 @@ def make_build(
         "revision": 1,
     }
     document.setdefault("framework_version", native.framework_version)
+    if usable is not None:
+        document["reference"] = msgspec.to_builtins(make_reference(usable, features))
     serving_sha256 = sha256(native.data if served is None else served)
     document["serving"] = msgspec.to_builtins(
         Serving(

@@ -7,6 +7,9 @@ DaemonError
 ├── RegistryMissing     a command looks for a registry where there is none
 ├── AlreadyRunning      another daemon owns this storage root
 ├── ChildFailed         a child process ended before it was ready
+├── LedgerUnusable      its database cannot be opened, or is another recorder's
+├── LedgerMissing       a command looks for a ledger where there is none
+├── ExtraMissing        a package that an extra brings is not installed
 └── NotAnswering        no daemon answers where a command looked for one
 """
 
@@ -101,3 +104,23 @@ class LedgerUnusable(DaemonError):
         super().__init__(f"ledger {url}: {reason}; check --ledger, the path and its permissions")
         self.url = url
         self.reason = reason
+
+
+class LedgerMissing(DaemonError):
+    """There is no ledger where a command looks for one."""
+
+    def __init__(self, *, file: Path) -> None:
+        super().__init__(
+            f"there is no ledger at {file}; name another with --ledger or --storage, or run "
+            "tickserve serve to make one"
+        )
+        self.file = file
+
+
+class ExtraMissing(DaemonError):
+    """A package that an extra brings is not installed."""
+
+    def __init__(self, *, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; run: pip install 'tickserve[{extra}]'")
+        self.package = package
+        self.extra = extra

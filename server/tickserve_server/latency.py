@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from typing import Any, Self
 
 SUB_BITS = 3
@@ -39,6 +40,35 @@ class LatencyHistogram:
         """Count one duration in nanoseconds."""
         self._counts[_index(duration_ns >> NANOSECONDS_SHIFT)] += 1
         self._max_ns = max(self._max_ns, duration_ns)
+
+    def sparse(self) -> dict[str, Any]:
+        """Return the state for JSON: the counts of the buckets that have any."""
+        counts = {str(index): count for index, count in enumerate(self._counts) if count}
+        return {"counts": counts, "max_ns": self._max_ns}
+
+    @classmethod
+    def from_sparse(cls, state: dict[str, Any]) -> Self:
+        """Return the histogram that sparse() gave away."""
+        histogram = cls(max_ns=state["max_ns"])
+        for index, count in state["counts"].items():
+            histogram._counts[int(index)] = count
+        return histogram
+
+    def plus(self, other: LatencyHistogram) -> LatencyHistogram:
+        """Return what both have counted."""
+        both = array("Q", (a + b for a, b in zip(self._counts, other._counts, strict=True)))
+        return LatencyHistogram(both.tobytes(), max(self._max_ns, other._max_ns))
+
+    def below(self, bounds_us: Sequence[float]) -> list[tuple[float, int]]:
+        """Return how many durations lie below each bound, moved up to a bucket's own bound, in µs.
+
+        Several bounds in one bucket are one.
+        """
+        found: dict[float, int] = {}
+        for bound in bounds_us:
+            last = next(index for index in range(len(self._counts)) if _bound_us(index) >= bound)
+            found[_bound_us(last)] = sum(self._counts[: last + 1])
+        return sorted(found.items())
 
     def since(self, earlier: LatencyHistogram | None) -> LatencyHistogram:
         """Return what has been counted since an earlier state of the same histogram.
@@ -83,6 +113,10 @@ class LatencyHistogram:
 def _index(units: int) -> int:
     shift = max(0, units.bit_length() - SUB_BITS - 1)
     return min((shift << SUB_BITS) + (units >> shift), SUB_BUCKETS * DOUBLINGS - 1)
+
+
+def _bound_us(index: int) -> float:
+    return (_upper_bound(index) << NANOSECONDS_SHIFT) / 1000
 
 
 def _upper_bound(index: int) -> int:

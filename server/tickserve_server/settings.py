@@ -81,7 +81,26 @@ class RecorderSettings(Section, frozen=True, kw_only=True):
     metric_log_file: str | None = None
     default_capital: float = 10_000.0
     history_days: int = 90
+    max_message_bytes: int = MEBIBYTE
+    max_items: int = 5_000
     calendars: dict[str, Literal["24x7", "weekdays"]] = {}
+
+
+class RetentionSettings(Section, frozen=True, kw_only=True):
+    """How long the ledger keeps what the live figures no longer need; 0 days is forever."""
+
+    predictions_days: float = 0.0
+    events_days: float = 0.0
+    snapshots_days: float = 0.0
+    export: bool = True
+    export_folder: str = ""
+    check_seconds: float = 3600.0
+
+
+class OpsSettings(Section, frozen=True, kw_only=True):
+    """Where metrics are served over HTTP; an empty address is nowhere."""
+
+    listen: str = ""
 
 
 class LoggingSettings(Section, frozen=True, kw_only=True):
@@ -100,6 +119,8 @@ class Settings(Section, frozen=True, kw_only=True):
     registry: RegistrySettings = RegistrySettings()
     serving: ServingSettings = ServingSettings()
     recorder: RecorderSettings = RecorderSettings()
+    retention: RetentionSettings = RetentionSettings()
+    ops: OpsSettings = OpsSettings()
     logging: LoggingSettings = LoggingSettings()
 
     @property
@@ -112,6 +133,13 @@ class Settings(Section, frozen=True, kw_only=True):
         """The ledger's database URL, with the default filled in."""
         default = f"sqlite:///{self.storage_root / 'ledger' / 'ledger.sqlite3'}"
         return self.ledger.url or default
+
+    @property
+    def export_folder(self) -> Path:
+        """Where retention exports to, with the default filled in."""
+        chosen = self.retention.export_folder
+        default = self.storage_root / "ledger" / "exports"
+        return Path(chosen).expanduser().absolute() if chosen else default
 
 
 def load_settings(

@@ -134,7 +134,7 @@ def test_each_item_gets_the_status_that_the_protocol_defines(service: Service) -
         (outcome(service, "n", closed_at="2025-03-25T14:30:00"), "invalid"),
         (outcome(service, "n", currency="EUR"), "invalid"),
         (outcome(service, "n", pnl=None), "invalid"),
-        ({"op": "label", "prediction_id": "p", "value": 1, "at": MONDAY}, "recorded"),
+        ({"op": "label", "prediction_id": "p", "value": 1, "at": MONDAY}, "parked"),
         ({"op": "label", "prediction_id": "p", "value": 0, "at": MONDAY}, "conflict"),
         ({"op": "equity", "bot": "hand", "run": "r1", "at": MONDAY, "equity": 9e3}, "recorded"),
     ]

@@ -14,7 +14,7 @@ import pytest
 from tickserve_registry.errors import ArtefactRefused, EvaluationRefused
 from tickserve_registry.evaluation import MOST_TRADES
 from tickserve_registry.model_registry import ModelRegistry
-from tickserve_registry.performance import ClosedTrade, comparability, figures
+from tickserve_registry.performance import comparability, figures
 from tickserve_registry.replay import (
     BarsUsed,
     Replayed,
@@ -22,6 +22,7 @@ from tickserve_registry.replay import (
     ReplayedTrade,
     ReplayRequest,
 )
+from tickserve_registry.track_record import ClosedTrade
 
 MODEL = "eurusd_1h_xgb_trend_v1"
 DAY_MS = 86_400_000

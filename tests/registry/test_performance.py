@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import statistics
 
 import pytest
 
-from tickserve_registry.performance import (
+from tickserve_registry.performance import comparability, figures
+from tickserve_registry.track_record import ClosedTrade
+from tickserve_registry.trading_calendar import (
     DAY_MS,
-    ClosedTrade,
-    Flow,
-    comparability,
-    daily_returns,
+    days_between,
     default_calendar,
-    figures,
     trading_day,
+    weekday,
 )
 
 RETURNS = [-0.02, 0.01, -0.015, 0, 0.025, 0.012, -0.008, 0.018, -0.004, 0.021, 0.006, -0.011]
@@ -58,10 +58,23 @@ def test_flat_days_count_and_weekend_closes_belong_to_friday() -> None:
     """A market that rests at the weekend has five returns a week, 24x7 has seven."""
     friday, saturday, monday = (MONDAY + offset * DAY_MS for offset in (4, 5, 7))
     trades = [ClosedTrade(MONDAY, 100.0), ClosedTrade(saturday, 50.0), ClosedTrade(monday, -10.0)]
-    weekdays = daily_returns(trades, starting_equity=10_000, calendar="weekdays")
-    assert weekdays == pytest.approx([0.01, 0, 0, 0, 50 / 10_100, -10 / 10_150])
-    assert len(daily_returns(trades, starting_equity=10_000, calendar="24x7")) == 8
+    returns = [0.01, 0, 0, 0, 50 / 10_100, -10 / 10_150]
+    expected = statistics.mean(returns) / statistics.stdev(returns)
+    assert block(trades, calendar="weekdays")["sharpe_per_day"] == pytest.approx(expected)
+    assert block(trades, calendar="weekdays")["n_days"] == 6
+    assert block(trades)["n_days"] == 8
     assert trading_day(saturday, "weekdays") == trading_day(friday, "weekdays")
+
+
+def test_days_between_are_counted_as_one_would_on_a_calendar() -> None:
+    """For every pair of trading days within six weeks, on both calendars."""
+    for first in range(20_000, 20_042):
+        for last in range(first + 1, 20_042):
+            between = range(first + 1, last)
+            assert days_between(first, last, "24x7") == len(between)
+            if max(weekday(first), weekday(last)) < 5:
+                open_days = sum(weekday(day) < 5 for day in between)
+                assert days_between(first, last, "weekdays") == open_days
 
 
 def test_what_is_undefined_is_none_with_a_status() -> None:
@@ -89,12 +102,15 @@ def test_counts_and_sums() -> None:
 
 def test_an_account_that_joins_later_is_no_return() -> None:
     """Doubling the capital leaves the Sharpe ratio alone; only later returns get smaller."""
-    trades = [ClosedTrade(MONDAY, 100.0), ClosedTrade(MONDAY + DAY_MS, 201.0)]
-    flow = Flow(MONDAY + DAY_MS, 10_000.0)
-    returns = daily_returns(trades, starting_equity=10_000, calendar="24x7", flows=[flow])
-    assert returns == pytest.approx([0.01, 0.01])
-    live = block(trades, flows=[flow])
+    one, two = ("bot", ""), ("bot", "second")
+    first = ClosedTrade(MONDAY, 100.0, account=one)
+    trades = [first, ClosedTrade(MONDAY + DAY_MS, 201.0, account=two)]
+    live = block(trades)
     assert (live["equity"], live["max_drawdown"]) == (20_301.0, 0.0)
+    assert (live["starting_equity"], live["joined_equity"]) == (10_000.0, 10_000.0)
+    assert live["sharpe_status"] == "zero_deviation"
+    same_day = block([first, ClosedTrade(MONDAY + 1, 200.0, account=two)])
+    assert (same_day["starting_equity"], same_day["joined_equity"]) == (20_000.0, 0.0)
 
 
 def test_the_open_day_is_shown_apart() -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
-from tickserve_client.codec import milliseconds
 from tickserve_client.errors import ProtocolError
 from tickserve_client.messages import (
     Ack,
@@ -20,142 +19,199 @@ from tickserve_client.messages import (
     Label,
     Outcome,
 )
-from tickserve_server.parcel import open_parcel
-from tickserve_server.recorder.ledger import Ledger, Row
-from tickserve_server.recorder.live import Capital, Trade
+from tickserve_server.parcel import Summary
+from tickserve_server.recorder import schema
+from tickserve_server.recorder.checks import (
+    InvalidItem,
+    check_equity,
+    check_hello,
+    check_label,
+    check_outcome,
+)
+from tickserve_server.recorder.ledger import Ledger, base_of
+from tickserve_server.recorder.live import Answered, Change, Labelled, LiveBook, Snapshot
+from tickserve_server.recorder.predictions import Predicted, Predictions
+from tickserve_server.recorder.reader import closed_trade
+from tickserve_server.recorder.turn import Row, Turn
 
-LARGEST_INTEGER = 2**63 - 1
-FUTURE_MS = 60_000
-"""How far ahead of our clock a trade time may be before it counts as the future."""
+Item = Hello | Outcome | Label | Equity
+Told = Item | Batch
+"""What a bot tells, in distinction to what it asks."""
+
+UUID_DIGITS = 12
+"""Hexadecimal digits of a UUID of version 7 that hold its time in ms."""
 
 
-class Effects(NamedTuple):
-    """What a committed turn changes in the live figures."""
+class _Checked(NamedTuple):
+    """An item with its own time in ms, or the reason why it is refused."""
 
-    trades: list[Trade]
-    capital: list[Capital]
-
-
-class InvalidItem(Exception):
-    """An item that breaks a rule of the protocol; nothing of it is stored."""
+    item: Item
+    at: int | None
+    refusal: str | None
 
 
 class Feedback:
-    """Applies feedback inside the ledger's open transaction.
+    """Applies feedback inside the ledger's open transaction, and its effects to the live book.
 
-    `knows_build` tells whether the registry has a build; `clock` returns ms since the epoch.
+    `knows_build` tells whether the registry has a build; `clock` returns ms since the epoch, and
+    `latest` the same, or more where the clock has been set back: nothing later can have happened.
     """
 
     def __init__(
-        self, ledger: Ledger, *, knows_build: Callable[[str], bool], clock: Callable[[], int]
+        self,
+        ledger: Ledger,
+        book: LiveBook,
+        *,
+        knows_build: Callable[[str], bool],
+        clock: Callable[[], int],
+        latest: Callable[[], int],
     ) -> None:
         self._ledger = ledger
+        self._latest = latest
+        self._book = book
         self._knows_build = knows_build
         self._clock = clock
-        self.effects = Effects([], [])
+        self._predictions = Predictions(ledger)
+        self._parked: set[str] = set()
+        self.counts: Counter[tuple[str, str]] = Counter()
+        """Outcomes by build and status, counted whether or not their turn is committed."""
 
-    def begin(self) -> None:
-        """Forget the effects of the turn before."""
-        self.effects = Effects([], [])
+    def load(self) -> None:
+        """Read from the ledger which predictions are waited for, and join those it has."""
+        waiting = [*self._ledger.parked(schema.outcomes), *self._ledger.parked(schema.labels)]
+        self._parked = {base_of(row["prediction_id"]) for row in waiting}
+        known = {base for base in self._parked if self._predictions.find(base) is not None}
+        self._join(known)
 
-    def apply(self, request: Hello | Outcome | Label | Equity | Batch) -> Ack:
-        """Apply one request and return its acknowledgement, to be sent after the commit."""
-        if isinstance(request, Batch):
-            results = [self._item(item) for item in request.items]
-            return Ack(id=request.id, status="recorded", results=results)
-        item = self._item(request)
-        return Ack(id=request.id, status=item.status, details=item.details)
+    @property
+    def parked(self) -> int:
+        """How many predictions are waited for."""
+        return len(self._parked)
 
-    def join(self, parcels: Sequence[bytes]) -> None:
-        """Attribute parked outcomes to the builds of predictions that have now arrived."""
-        waiting = self._ledger.waiting() if parcels else []
-        if not waiting:
+    def apply(self, requests: Sequence[Told]) -> list[Ack]:
+        """Apply requests; return their acknowledgements, to be sent after the commit."""
+        latest = self._latest()
+        checked = [[self._check(item, latest) for item in _items(each)] for each in requests]
+        valid = [each.item for items in checked for each in items if each.refusal is None]
+        turn = Turn(self._ledger, valid, now=self._clock())
+        acks = [
+            _ack(request, [self._item(turn, each) for each in items])
+            for request, items in zip(requests, checked, strict=True)
+        ]
+        turn.write()
+        return acks
+
+    def join(self, summaries: Iterable[tuple[Summary, bytes]]) -> None:
+        """Attribute what waits for predictions that have now arrived."""
+        if not self._parked:
             return
-        builds = {
-            record.prediction_id: record.build
-            for parcel in parcels
-            for record in open_parcel(parcel)
-        }
-        for row in waiting:
-            build = builds.get(row.prediction_id.partition(":")[0])
-            if build is not None:
-                self._ledger.attribute(row, build=build)
-                self._count(row.bot, row.run, row.trade, row, build=build)
+        for summary, body in summaries:
+            near = {p for p in self._parked if summary.first_id <= p <= summary.last_id}
+            if near:
+                self._join(self._predictions.among(body, near))
 
-    def _item(self, item: Hello | Outcome | Label | Equity) -> AckItem:
+    def _join(self, bases: set[str]) -> None:
+        if not bases:
+            return
+        outcomes = self._ledger.parked(schema.outcomes, bases)
+        turn = Turn(self._ledger, (), now=self._clock())
+        turn.read_used({row["prediction_id"] for row in outcomes})
+        for row in outcomes:
+            predicted = self._predictions.find(row["prediction_id"])
+            if predicted is not None:
+                self._put(turn, row, row | {"build": predicted.build})
+        for row in self._ledger.parked(schema.labels, bases):
+            predicted = self._predictions.find(row["prediction_id"])
+            if predicted is not None:
+                self._put_label(turn, row, predicted)
+        turn.write()
+        self._parked -= bases
+
+    def _check(self, item: Item, latest: int) -> _Checked:
         try:
             if isinstance(item, Outcome):
-                return self._outcome(item)
-            if isinstance(item, Hello):
-                return self._hello(item)
+                return _Checked(item, check_outcome(item, latest), None)
             if isinstance(item, Label):
-                return self._label(item)
-            return self._equity(item)
+                return _Checked(item, check_label(item, latest), None)
+            if isinstance(item, Equity):
+                return _Checked(item, check_equity(item, latest), None)
+            check_hello(item)
+            return _Checked(item, None, None)
         except (InvalidItem, ProtocolError) as error:
-            return AckItem(status="invalid", details={"reason": str(error)})
+            return _Checked(item, None, str(error))
 
-    def _hello(self, hello: Hello) -> AckItem:
-        if not hello.bot or not hello.run:
-            raise InvalidItem("a run registers with `bot` and `run`")
-        _require_finite("starting_equity", hello.starting_equity, positive=True)
-        account = hello.account or ""
-        new = self._ledger.add_run(hello, account=account, at=self._clock())
-        if new and hello.starting_equity is not None:
-            capital = Capital(hello.bot, hello.run, account, hello.starting_equity)
-            self.effects.capital.append(capital)
-        elif new:
-            self.effects.capital.append(Capital(hello.bot, hello.run, account, None))
-        status: AckStatus = "recorded" if new else "duplicate"
-        return AckItem(status=status, details={"run": hello.run})
+    def _item(self, turn: Turn, checked: _Checked) -> AckItem:
+        item, at, refusal = checked
+        if refusal is not None:
+            result = _invalid(refusal)
+        elif isinstance(item, Outcome):
+            result = self._outcome(turn, item, at)
+        elif isinstance(item, Hello):
+            result = self._hello(turn, item)
+        elif isinstance(item, Label):
+            result = self._label(turn, item, at or 0)
+        else:
+            result = self._equity(turn, item, at or 0)
+        if isinstance(item, Outcome):
+            self.counts[str(result.details.get("build", "")), result.status] += 1
+        return result
 
-    def _outcome(self, outcome: Outcome) -> AckItem:
-        now = self._clock()
-        closed_at = self._checked(outcome, now)
+    def _hello(self, turn: Turn, hello: Hello) -> AckItem:
+        key = (str(hello.bot), str(hello.run))
+        row: Row = {
+            "bot": key[0],
+            "run": key[1],
+            "account": hello.account or "",
+            "mode": hello.mode,
+            "currency": hello.currency,
+            "starting_equity": hello.starting_equity,
+            "received_at": turn.now,
+        }
+        known = turn.get(schema.runs, key)
+        if known is not None:
+            return _repeated_hello(known, row)
+        traded = turn.currency(*key)
+        if traded and hello.currency and traded != hello.currency:
+            return _invalid(f"the run's trades are in {traded}, not in {hello.currency}")
+        turn.put(schema.runs, row)
+        self._open_account(turn, row)
+        capital = self._book.capital((row["bot"], row["account"]))
+        return AckItem(status="recorded", details={"run": hello.run, "starting_equity": capital})
+
+    def _open_account(self, turn: Turn, run: Row) -> None:
+        """Take the capital of a new account; what counted the run's trades before is outdated."""
+        account = (run["bot"], run["account"])
+        stated = run["starting_equity"]
+        if stated is not None and turn.get(schema.accounts, account) is None:
+            turn.put(
+                schema.accounts,
+                {"bot": account[0], "account": account[1], "starting_equity": stated},
+            )
+            self._book.set_capital(account, stated)
+        if turn.currency(run["bot"], run["run"]) is not None or run["account"]:
+            self._book.outdate(turn.builds_of_run(run["bot"], run["run"]))
+
+    def _outcome(self, turn: Turn, outcome: Outcome, closed_at: int | None) -> AckItem:
         content = _content(outcome)
-        known = self._ledger.outcome(outcome.bot, outcome.run, outcome.trade)
-        if known is not None and outcome.seq <= known.seq:
-            return self._repeated(outcome, known, content, now)
-        build = self._attribution(outcome)
-        self._ledger.put_outcome(outcome, build=build, closed_at=closed_at, content=content, at=now)
-        stored = self._ledger.outcome(outcome.bot, outcome.run, outcome.trade)
-        if known is not None and known.build not in (None, build):
-            self._discount(known)
-        if stored is not None and build is not None:
-            self._count(outcome.bot, outcome.run, outcome.trade, stored, build=build)
+        known = turn.get(schema.outcomes, (outcome.bot, outcome.run, outcome.trade))
+        if known is not None and outcome.seq <= known["seq"]:
+            return _repeated_outcome(turn, outcome, known, content)
+        stated = turn.currency(outcome.bot, outcome.run)
+        if stated and outcome.currency and stated != outcome.currency:
+            return _invalid(f"currency {outcome.currency} disagrees with the run's {stated}")
+        try:
+            build = self._attribution(outcome)
+        except InvalidItem as error:
+            return _invalid(str(error))
+        if known is not None:
+            turn.keep(known)
+        row = _outcome_row(outcome, build=build, closed_at=closed_at, content=content, now=turn.now)
+        self._put(turn, known, row)
         if build is None:
+            assert outcome.prediction_id is not None  # noqa: S101 - else _attribution refuses
+            self._parked.add(base_of(outcome.prediction_id))
             return AckItem(status="parked", details={"waits_for": outcome.prediction_id})
         return AckItem(status="recorded", details={"build": build})
-
-    def _repeated(self, outcome: Outcome, known: Row, content: str, now: int) -> AckItem:
-        if outcome.seq == known.seq:
-            if content != known.content:
-                reason = f"seq {known.seq} of this trade is known with other content"
-                return AckItem(status="conflict", details={"reason": reason})
-            return AckItem(status="parked" if known.build is None else "duplicate")
-        self._ledger.keep_revision(outcome, content=content, at=now)
-        return AckItem(status="duplicate", details={"known_seq": known.seq})
-
-    def _checked(self, outcome: Outcome, now: int) -> int | None:
-        """Refuse what cannot be true; return the closing time in ms."""
-        if not outcome.bot or not outcome.run or not outcome.trade:
-            raise InvalidItem("an outcome needs `bot`, `run` and `trade`")
-        if abs(outcome.seq) > LARGEST_INTEGER:
-            raise InvalidItem(f"seq {outcome.seq} does not fit 64 bits")
-        for name in ("qty", "entry_price", "exit_price", "pnl", "fees", "swap", "return_"):
-            _require_finite(name, getattr(outcome, name))
-        opened = _time("opened_at", outcome.opened_at, now)
-        closed = _time("closed_at", outcome.closed_at, now)
-        if opened is not None and closed is not None and closed < opened:
-            raise InvalidItem("closed_at lies before opened_at")
-        if outcome.final and outcome.status == "closed" and None in (closed, outcome.pnl):
-            raise InvalidItem("a final closed trade needs `pnl` and `closed_at`")
-        if outcome.prediction_id is None and outcome.build is None:
-            raise InvalidItem("name the `prediction_id` or the `build` that the trade follows")
-        run = self._ledger.run(outcome.bot, outcome.run)
-        stated = None if run is None else run.currency
-        if stated and outcome.currency and stated != outcome.currency:
-            raise InvalidItem(f"currency {outcome.currency} disagrees with the run's {stated}")
-        return closed
 
     def _attribution(self, outcome: Outcome) -> str | None:
         """Return the build that predicted: the one echoed, else the prediction's own."""
@@ -163,38 +219,162 @@ class Feedback:
             return outcome.build
         if outcome.prediction_id is None:
             raise InvalidItem(f"no build is called {outcome.build!r}")
-        return self._ledger.build_of(outcome.prediction_id)
+        predicted = self._predictions.find(outcome.prediction_id)
+        return None if predicted is None else predicted.build
 
-    def _label(self, label: Label) -> AckItem:
-        _require_finite("value", label.value)
-        when = _instant("at", label.at, self._clock())
-        status: Any = self._ledger.add_label(label, when=when, at=self._clock())
-        if status == "conflict":
-            reason = "this prediction has another label already"
-            return AckItem(status=status, details={"reason": reason})
-        return AckItem(status=status)
+    def _put(self, turn: Turn, known: Row | None, row: Row) -> None:
+        """Store an outcome's newest revision, and have the figures follow."""
+        position = self._ledger.next_position()
+        before, after = _counted(turn, known), _counted(turn, row)
+        old, new = None if known is None else known["build"], row["build"]
+        if before is not None and old != new:
+            self._book.change(Change(position, str(old), before, None))
+            before = None
+        if new is not None:
+            if before is not None or after is not None:
+                self._book.change(Change(position, new, before, after))
+            if turn.is_first_of_prediction(row):
+                lag = turn.now - served_at(row["prediction_id"], otherwise=turn.now)
+                self._book.answer(Answered(new, lag))
+            turn.note_build(row["bot"], row["run"], new)
+        turn.put_outcome(row | {"position": position})
 
-    def _equity(self, snapshot: Equity) -> AckItem:
-        _require_finite("equity", snapshot.equity)
-        new = self._ledger.add_equity(snapshot, when=_instant("at", snapshot.at, self._clock()))
-        return AckItem(status="recorded" if new else "duplicate")
+    def _label(self, turn: Turn, label: Label, at: int) -> AckItem:
+        known = turn.get(schema.labels, (label.prediction_id,))
+        if known is not None:
+            if known["value"] != label.value:
+                reason = f"this prediction is known with the label {known['value']:g}"
+                return AckItem(status="conflict", details={"reason": reason})
+            return AckItem(status="parked" if known["build"] is None else "duplicate")
+        row = {
+            "prediction_id": label.prediction_id,
+            "value": label.value,
+            "at": at,
+            "received_at": turn.now,
+            "build": None,
+            "output": None,
+            "position": 0,
+        }
+        predicted = self._predictions.find(label.prediction_id)
+        if predicted is not None:
+            self._put_label(turn, row, predicted)
+            return AckItem(status="recorded", details={"build": predicted.build})
+        turn.put(schema.labels, row)
+        self._parked.add(base_of(label.prediction_id))
+        return AckItem(status="parked", details={"waits_for": label.prediction_id})
 
-    def _count(self, bot: str, run: str, trade: str, row: Row, *, build: str) -> None:
-        counts = row.final and row.status == "closed"
-        self.effects.trades.append(
-            Trade(
-                build=build,
-                key=(bot, run, trade),
-                closed_at=row.closed_at if counts else None,
-                pnl=row.pnl if counts else None,
-                currency=row.currency,
-            )
+    def _put_label(self, turn: Turn, row: Row, predicted: Predicted) -> None:
+        position = self._ledger.next_position()
+        stored = {"build": predicted.build, "output": predicted.output, "position": position}
+        turn.put(schema.labels, row | stored)
+        self._book.label(Labelled(position, predicted.build, row["value"], predicted.output))
+
+    def _equity(self, turn: Turn, snapshot: Equity, at: int) -> AckItem:
+        known = turn.get(schema.equity, (snapshot.bot, snapshot.run, at))
+        if known is not None:
+            if known["equity"] == snapshot.equity:
+                return AckItem(status="duplicate")
+            reason = f"equity at this time is known as {known['equity']:g}"
+            return AckItem(status="conflict", details={"reason": reason})
+        stated = turn.currency(snapshot.bot, snapshot.run)
+        if stated and snapshot.currency and stated != snapshot.currency:
+            return _invalid(f"currency {snapshot.currency} disagrees with the run's {stated}")
+        turn.put(
+            schema.equity,
+            {
+                "bot": snapshot.bot,
+                "run": snapshot.run,
+                "at": at,
+                "equity": snapshot.equity,
+                "currency": snapshot.currency,
+                "received_at": turn.now,
+            },
         )
+        self._book.mark(Snapshot((snapshot.bot, snapshot.run), at, snapshot.equity))
+        return AckItem(status="recorded")
 
-    def _discount(self, row: Row) -> None:
-        """Take a trade out of the build it counted for, since its newest revision names another."""
-        key = (row.bot, row.run, row.trade)
-        self.effects.trades.append(Trade(row.build, key, None, None, row.currency))
+
+def served_at(prediction_id: str, *, otherwise: int) -> int:
+    """Return when a prediction was made (ms), which its UUID of version 7 tells."""
+    digits = prediction_id.replace("-", "")[:UUID_DIGITS]
+    try:
+        return int(digits, 16)
+    except ValueError:
+        return otherwise
+
+
+def _items(request: Told) -> Sequence[Item]:
+    return request.items if isinstance(request, Batch) else [request]
+
+
+def _ack(request: Told, results: list[AckItem]) -> Ack:
+    if isinstance(request, Batch):
+        return Ack(id=request.id, status="recorded", results=results)
+    (result,) = results
+    return Ack(id=request.id, status=result.status, details=result.details)
+
+
+def _invalid(reason: str) -> AckItem:
+    return AckItem(status="invalid", details={"reason": reason})
+
+
+def _repeated_hello(known: Row, row: Row) -> AckItem:
+    stated = ("account", "mode", "currency", "starting_equity")
+    other = [name for name in stated if row[name] not in (None, "", known[name])]
+    if not other:
+        return AckItem(status="duplicate", details={"run": row["run"]})
+    reason = ", ".join(f"{name} is known as {known[name]!r}" for name in other)
+    remedy = "; a run registers once, so give another bot or run its own name"
+    return AckItem(status="conflict", details={"reason": reason + remedy, "run": row["run"]})
+
+
+def _repeated_outcome(turn: Turn, outcome: Outcome, known: Row, content: str) -> AckItem:
+    if outcome.seq == known["seq"]:
+        if content != known["content"]:
+            reason = f"seq {known['seq']} of this trade is known with other content"
+            return AckItem(status="conflict", details={"reason": reason})
+        status: AckStatus = "parked" if known["build"] is None else "duplicate"
+        return AckItem(status=status)
+    turn.keep(
+        {
+            "bot": outcome.bot,
+            "run": outcome.run,
+            "trade": outcome.trade,
+            "seq": outcome.seq,
+            "content": content,
+            "received_at": turn.now,
+        }
+    )
+    return AckItem(status="duplicate", details={"known_seq": known["seq"]})
+
+
+def _outcome_row(
+    outcome: Outcome, *, build: str | None, closed_at: int | None, content: str, now: int
+) -> Row:
+    return {
+        "bot": outcome.bot,
+        "run": outcome.run,
+        "trade": outcome.trade,
+        "seq": outcome.seq,
+        "status": outcome.status,
+        "final": outcome.final,
+        "build": build,
+        "prediction_id": outcome.prediction_id,
+        "pnl": outcome.pnl,
+        "currency": outcome.currency,
+        "closed_at": closed_at,
+        "content": content,
+        "received_at": now,
+    }
+
+
+def _counted(turn: Turn, row: Row | None) -> Any:
+    """Return the trade of a row as it enters the figures, None where it does not."""
+    if row is None or row["build"] is None or not row["final"] or row["status"] != "closed":
+        return None
+    run = turn.get(schema.runs, (row["bot"], row["run"])) or {"account": "", "currency": None}
+    currency = row["currency"] or run["currency"]
+    return closed_trade(row | {"account": run["account"], "currency": currency})
 
 
 def _content(outcome: Outcome) -> str:
@@ -203,19 +383,3 @@ def _content(outcome: Outcome) -> str:
     for name in ("v", "op", "id"):
         fields.pop(name, None)
     return msgspec.json.encode(fields, order="sorted").decode()
-
-
-def _require_finite(name: str, value: float | None, *, positive: bool = False) -> None:
-    if value is not None and (not math.isfinite(value) or (positive and value <= 0)):
-        raise InvalidItem(f"{name.rstrip('_')} is {value}")
-
-
-def _time(name: str, value: int | str | None, now: int) -> int | None:
-    return None if value is None else _instant(name, value, now)
-
-
-def _instant(name: str, value: int | str, now: int) -> int:
-    at = milliseconds(value)
-    if not -LARGEST_INTEGER <= at <= now + FUTURE_MS:
-        raise InvalidItem(f"{name} lies in the future, or is no time")
-    return at

@@ -1,46 +1,67 @@
-"""The ledger: one connection that writes, group commits, and what is read back at start."""
+"""The ledger: the one connection that writes, and every statement of a turn.
+
+A turn is one transaction: read what its items are about with few statements, decide in memory,
+write with few statements. Rows are dictionaries by column name.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+import contextlib
+import sqlite3
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+import structlog
 
-from tickserve_client.messages import Equity, Hello, Label, Outcome
 from tickserve_server.errors import LedgerUnusable
-from tickserve_server.parcel import Summary, open_parcel
 from tickserve_server.recorder import schema
+from tickserve_server.recorder.database import Database, guarded
+from tickserve_server.recorder.migrations import migrate
 
-BUSY_S = 30.0
+log = structlog.get_logger(__name__)
+
+MOST_KEYS = 2_000
+"""Keys in one statement; databases bound the number of its parameters."""
+
 OVERLAPPING = 8
 """Parcels whose ranges of ids may overlap: those of threads that finish at the same time."""
 
-PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY")
+Row = dict[str, Any]
+Key = tuple[Any, ...]
 
-Row = sa.Row[Any]
+
+class SetAside(NamedTuple):
+    """A corrupt ledger that was moved away: where to, and what was wrong with it."""
+
+    file: Path
+    problem: str
 
 
 class Ledger:
     """Owns the connection; every method runs inside the transaction that begin() opens.
 
-    Not thread-safe: the recorder's loop alone uses it.
+    Not thread-safe: the recorder's loop alone uses it. Raises LedgerUnusable where the database
+    cannot be opened, is another recorder's, or is of a newer release.
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        self._engine = _engine(url)
-        try:
-            self._connection = self._engine.connect()
-            with self._connection.begin():
-                schema.tables.create_all(self._connection)
-                self._require_version()
-        except sa.exc.DBAPIError as error:
-            raise LedgerUnusable(url=url, reason=str(error.orig)) from error
+        self.database = Database(url)
+        self.database.claim()
+        self.set_aside: SetAside | None = None
+        found = self.database.set_aside_if_corrupt()
+        if found is not None:
+            self.set_aside = SetAside(*found)
+            log.error("ledger_set_aside", file=str(found[0]), reason=found[1])
+        self._engine = self.database.writer()
+        self._statements = _Statements(self.database)
+        self._connection = guarded(self.database.shown, self._connect)
         self._transaction: sa.RootTransaction | None = None
+        self.identity = ""
+        self.position: int = guarded(self.database.shown, self._prepare)
 
     def begin(self) -> None:
         """Open the transaction of this turn."""
@@ -61,227 +82,246 @@ class Ledger:
 
         After a failed commit or fsync the old connection's state is not to be trusted.
         """
+        self._transaction = None
         self._connection.invalidate()
         self._connection.close()
-        self._connection = self._engine.connect()
+        self._connection = self._connect()
+
+    def empty_log(self) -> int:
+        """Move the write-ahead log into the database; return the bytes left in it.
+
+        Outside of a transaction. A reader that holds an old state prevents it.
+        """
+        raw: Any = self._connection.connection.dbapi_connection
+        with contextlib.suppress(sqlite3.Error):
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return self.database.wal_bytes()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection and give the ledger up."""
         self._connection.close()
         self._engine.dispose()
+        self.database.release()
 
-    def add_run(self, hello: Hello, *, account: str, at: int) -> bool:
-        """Register a run unless it is known; return whether it was new."""
-        return self._insert_new(
-            schema.runs,
-            {
-                "bot": hello.bot,
-                "run": hello.run,
-                "account": account,
-                "mode": hello.mode,
-                "currency": hello.currency,
-                "starting_equity": hello.starting_equity,
-                "received_at": at,
-            },
-        )
+    def next_position(self) -> int:
+        """Return the number of the next row in the order of storing."""
+        self.position += 1
+        return self.position
 
-    def run(self, bot: str, run: str) -> Row | None:
-        """Return a registered run."""
-        table = schema.runs
-        return self._one(sa.select(table).where(table.c.bot == bot, table.c.run == run))
+    def find(self, table: sa.Table, keys: Iterable[Key]) -> dict[Key, Row]:
+        """Return the rows of a table by their primary keys."""
+        columns = [column.name for column in table.primary_key]
+        query = self._statements.find[table.name]
+        found: dict[Key, Row] = {}
+        for prefix, last in _by_prefix(keys).items():
+            for row in self._among(query, last, dict(zip(columns, prefix, strict=False))):
+                found[tuple(row[name] for name in columns)] = row
+        return found
 
-    def runs(self) -> list[Row]:
-        """Return all runs, in the order in which they registered."""
-        return self._all(sa.select(schema.runs).order_by(schema.runs.c.received_at))
+    def put(self, table: sa.Table, rows: Sequence[Row]) -> None:
+        """Insert rows, or replace those with their keys."""
+        if rows:
+            self._connection.execute(self._statements.put[table.name], rows)
 
-    def add_parcel(self, sender: str, sequence: int, summary: Summary, body: bytes) -> bool:
-        """Store a parcel of predictions unless it is known; return whether it was new."""
-        return self._insert_new(
-            schema.prediction_parcels,
-            {
-                "sender": sender,
-                "sequence": sequence,
-                "first_id": summary.first_id,
-                "last_id": summary.last_id,
-                "records": summary.records,
-                "rows": msgspec.json.encode(summary.rows).decode(),
-                "body": body,
-            },
-        )
+    def add(self, table: sa.Table, rows: Sequence[Row]) -> None:
+        """Insert rows unless there are some with their keys."""
+        if rows:
+            self._connection.execute(self._statements.add[table.name], rows)
 
-    def build_of(self, prediction_id: str) -> str | None:
-        """Return the build that made a prediction; row i of a batch is `<base>:<i>`.
+    def add_new(self, table: sa.Table, row: Row) -> bool:
+        """Insert a row unless there is one with its key; return whether it was new."""
+        return bool(self._connection.execute(self._statements.add[table.name], [row]).rowcount)
 
-        Ids grow with time, so a prediction lies in one of the last parcels that begin before it.
+    def all(self, table: sa.Table) -> Iterator[Row]:
+        """Return every row of a table."""
+        for row in self._connection.execute(sa.select(table)).mappings():
+            yield dict(row)
+
+    def used_predictions(self, ids: Iterable[str]) -> set[str]:
+        """Return which predictions some trade already follows."""
+        return {row["prediction_id"] for row in self._among(self._statements.used, ids)}
+
+    def run_currency(self, bot: str, run: str) -> str | None:
+        """Return the currency in which a run's trades were reported."""
+        query = self._statements.currency
+        found = self._connection.execute(query, {"bot": bot, "run": run}).first()
+        return None if found is None else str(found.currency)
+
+    def builds_of_run(self, bot: str, run: str) -> list[str]:
+        """Return the builds that a run has traded."""
+        query = self._statements.builds_of_run
+        rows = self._connection.execute(query, {"bot": bot, "run": run})
+        return [str(row.build) for row in rows]
+
+    def parcels_around(self, prediction_id: str) -> list[Key]:
+        """Return the keys of the parcels in whose range a prediction's id lies.
+
+        Ids grow with time, so it is one of the last parcels that begin before it.
         """
-        table, base = schema.prediction_parcels, prediction_id.partition(":")[0]
-        before = sa.select(table.c.body, table.c.last_id).where(table.c.first_id <= base)
-        for row in self._all(before.order_by(table.c.first_id.desc()).limit(OVERLAPPING)):
-            if base <= row.last_id:
-                for record in open_parcel(row.body):
-                    if record.prediction_id == base:
-                        return record.build
-        return None
+        found = self._connection.execute(self._statements.around, {"id": prediction_id})
+        return [(row.sender, row.sequence) for row in found if prediction_id <= row.last_id]
 
-    def prediction_counts(self) -> Counter[str]:
-        """Return how many predicted rows are recorded for each build."""
-        counts: Counter[str] = Counter()
-        for row in self._all(sa.select(schema.prediction_parcels.c.rows)):
-            counts.update(msgspec.json.decode(row.rows, type=dict[str, int]))
-        return counts
+    def parked(self, table: sa.Table, bases: Iterable[str] | None = None) -> list[Row]:
+        """Return outcomes or labels that wait for their prediction, all or those of some ids."""
+        query = self._statements.parked[table.name]
+        rows = [dict(row) for row in self._connection.execute(query).mappings()]
+        wanted = None if bases is None else set(bases)
+        return [r for r in rows if wanted is None or base_of(r["prediction_id"]) in wanted]
 
-    def outcome(self, bot: str, run: str, trade: str) -> Row | None:
-        """Return the newest revision of a trade."""
-        table = schema.outcomes
-        key = (table.c.bot == bot, table.c.run == run, table.c.trade == trade)
-        return self._one(sa.select(table).where(*key))
+    def labels_since(self, build: str, position: int) -> list[Row]:
+        """Return a build's labels beyond a position."""
+        parameters = {"build": build, "position": position}
+        rows = self._connection.execute(self._statements.labels_since, parameters).mappings()
+        return [dict(row) for row in rows]
 
-    def put_outcome(
-        self, outcome: Outcome, *, build: str | None, closed_at: int | None, content: str, at: int
-    ) -> None:
-        """Make this the newest revision of its trade, and keep it among the revisions."""
-        key = {"bot": outcome.bot, "run": outcome.run, "trade": outcome.trade}
-        table = schema.outcomes
-        row = {
-            **key,
-            "seq": outcome.seq,
-            "status": outcome.status,
-            "final": outcome.final,
-            "build": build,
-            "prediction_id": outcome.prediction_id,
-            "pnl": outcome.pnl,
-            "currency": outcome.currency,
-            "closed_at": closed_at,
-            "content": content,
-            "received_at": at,
+    def delete(self, table: sa.Table, keys: Sequence[Key]) -> None:
+        """Delete rows by their primary keys."""
+        columns = [column.name for column in table.primary_key]
+        rows = [dict(zip(columns, key, strict=True)) for key in keys]
+        if rows:
+            self._connection.execute(self._statements.delete[table.name], rows)
+
+    def delete_before(self, table: sa.Table, column: str, limit: int) -> int:
+        """Delete the rows whose time lies before a limit; return how many."""
+        return int(
+            self._connection.execute(sa.delete(table).where(table.c[column] < limit)).rowcount
+        )
+
+    def _connect(self) -> sa.Connection:
+        connection = self._engine.connect()
+        if self.database.dialect == "postgresql":
+            with connection.begin():
+                self.database.claim_with(connection)
+        return connection
+
+    def _prepare(self) -> int:
+        """Bring the tables up to date; return the highest position."""
+        self._back_up_before_migration()
+        with self._connection.begin():
+            try:
+                found, present = migrate(self._connection)
+            except ValueError as error:
+                raise LedgerUnusable(url=self.database.shown, reason=str(error)) from error
+            if found not in {0, present}:
+                log.info("ledger_migrated", since=found, to=present)
+            self.identity = self._identify()
+            tops = (schema.outcomes.c.position, schema.labels.c.position)
+            highest = [
+                self._connection.execute(sa.select(sa.func.max(top))).scalar() for top in tops
+            ]
+            return max(each or 0 for each in highest)
+
+    def _identify(self) -> str:
+        """Return what tells this ledger from any other, such as one that was set aside."""
+        table = schema.identity
+        known = self._connection.execute(sa.select(table.c.id)).scalar()
+        if known is None:
+            known = uuid.uuid4().hex
+            self._connection.execute(sa.insert(table), [{"id": known}])
+        return str(known)
+
+    def _back_up_before_migration(self) -> None:
+        """Keep a copy of an SQLite file as the older release left it."""
+        from tickserve_server.recorder.migrations import version_of
+
+        file = self.database.file
+        with self._connection.begin():
+            version = version_of(self._connection)
+        if file is None or version in {0, schema.VERSION}:
+            return
+        copy = file.with_name(f"{file.stem}.version-{version}{file.suffix}")
+        if not copy.exists():
+            raw: Any = self._connection.connection.dbapi_connection
+            raw.execute("VACUUM INTO ?", (str(copy),))
+
+    def _among(
+        self, query: Any, values: Iterable[Any], parameters: Row | None = None
+    ) -> Iterator[Row]:
+        rest = iter(values)
+        while chunk := list(islice(rest, MOST_KEYS)):
+            found = self._connection.execute(query, {"among": chunk, **(parameters or {})})
+            for row in found.mappings():
+                yield dict(row)
+
+
+def base_of(prediction_id: str) -> str:
+    """Return the id of the request; row i of a batch is `<base>:<i>`."""
+    return prediction_id.partition(":")[0]
+
+
+class _Statements:
+    """Statements that are built once, since that costs more than to run them."""
+
+    def __init__(self, database: Database) -> None:
+        tables = schema.tables.tables
+        outcomes, parcels, labels = schema.outcomes, schema.prediction_parcels, schema.labels
+        waiting = (outcomes, labels)
+        self.find = {name: _find(table) for name, table in tables.items()}
+        self.put = {name: _put(database, table) for name, table in tables.items()}
+        self.add = {
+            name: database.insert(table).on_conflict_do_nothing() for name, table in tables.items()
         }
-        same = [table.c[name] == value for name, value in key.items()]
-        self._connection.execute(sa.delete(table).where(*same))
-        self._connection.execute(sa.insert(table), [row])
-        self.keep_revision(outcome, content=content, at=at)
-
-    def keep_revision(self, outcome: Outcome, *, content: str, at: int) -> None:
-        """Keep a revision as history, whether or not it is the newest."""
-        self._insert_new(
-            schema.outcome_revisions,
-            {
-                "bot": outcome.bot,
-                "run": outcome.run,
-                "trade": outcome.trade,
-                "seq": outcome.seq,
-                "content": content,
-                "received_at": at,
-            },
-        )
-
-    def waiting(self) -> list[Row]:
-        """Return the outcomes that wait for their prediction."""
-        table = schema.outcomes
-        known = table.c.prediction_id.is_not(None)
-        return self._all(sa.select(table).where(table.c.build.is_(None), known))
-
-    def attribute(self, row: Row, *, build: str) -> None:
-        """Join a parked outcome to the build of its prediction."""
-        table = schema.outcomes
-        key = (table.c.bot == row.bot, table.c.run == row.run, table.c.trade == row.trade)
-        self._connection.execute(sa.update(table).where(*key).values(build=build))
-
-    def counted(self) -> list[Row]:
-        """Return every final closed trade that a build is known for, in close order."""
-        table = schema.outcomes
-        return self._all(
-            sa.select(table)
-            .where(table.c.final, table.c.status == "closed", table.c.build.is_not(None))
-            .order_by(table.c.closed_at)
-        )
-
-    def count_parked(self) -> int:
-        """Return how many outcomes wait for their prediction."""
-        table = schema.outcomes
-        row = self._one(sa.select(sa.func.count().label("n")).where(table.c.build.is_(None)))
-        return 0 if row is None else int(row.n)
-
-    def add_label(self, label: Label, *, when: int, at: int) -> str:
-        """Store a label; return recorded, duplicate or conflict."""
-        table = schema.labels
-        known = self._one(sa.select(table).where(table.c.prediction_id == label.prediction_id))
-        if known is not None:
-            return "duplicate" if known.value == label.value else "conflict"
-        row = {
-            "prediction_id": label.prediction_id,
-            "value": label.value,
-            "at": when,
-            "received_at": at,
+        self.parked = {
+            table.name: sa.select(table).where(
+                table.c.build.is_(None), table.c.prediction_id.is_not(None)
+            )
+            for table in waiting
         }
-        self._connection.execute(sa.insert(table), [row])
-        return "recorded"
-
-    def add_equity(self, snapshot: Equity, *, when: int) -> bool:
-        """Store a snapshot of equity; return whether it was new."""
-        return self._insert_new(
-            schema.equity,
-            {
-                "bot": snapshot.bot,
-                "run": snapshot.run,
-                "at": when,
-                "equity": snapshot.equity,
-                "currency": snapshot.currency,
-            },
+        self.used = (
+            sa.select(outcomes.c.prediction_id)
+            .where(_among(outcomes.c.prediction_id))
+            .where(outcomes.c.build.is_not(None))
+            .distinct()
         )
-
-    def add_event(self, topic: str, body: dict[str, Any], *, at: int) -> None:
-        """Store an event."""
-        row = {"at": at, "topic": topic, "body": msgspec.json.encode(body).decode()}
-        self._connection.execute(sa.insert(schema.events), [row])
-
-    def _insert_new(self, table: sa.Table, row: dict[str, Any]) -> bool:
-        result = self._connection.execute(_insert_ignoring(self._url, table), [row])
-        return result.rowcount > 0
-
-    def _one(self, query: sa.Select[Any]) -> Row | None:
-        return self._connection.execute(query).first()
-
-    def _all(self, query: sa.Select[Any]) -> list[Row]:
-        return list(self._connection.execute(query).all())
-
-    def _require_version(self) -> None:
-        table = schema.schema_version
-        found = self._one(sa.select(table.c.version))
-        if found is None:
-            self._connection.execute(sa.insert(table), [{"version": schema.VERSION}])
-        elif found.version != schema.VERSION:
-            reason = f"has schema {found.version}, this release reads {schema.VERSION}"
-            raise LedgerUnusable(url=self._url, reason=reason)
+        self.currency = (
+            sa.select(outcomes.c.currency)
+            .where(outcomes.c.bot == sa.bindparam("bot"), outcomes.c.run == sa.bindparam("run"))
+            .where(outcomes.c.currency.is_not(None))
+            .limit(1)
+        )
+        self.builds_of_run = sa.select(schema.run_builds.c.build).where(
+            schema.run_builds.c.bot == sa.bindparam("bot"),
+            schema.run_builds.c.run == sa.bindparam("run"),
+        )
+        self.around = (
+            sa.select(parcels.c.sender, parcels.c.sequence, parcels.c.last_id)
+            .where(parcels.c.first_id <= sa.bindparam("id"))
+            .order_by(parcels.c.first_id.desc())
+            .limit(OVERLAPPING)
+        )
+        self.labels_since = sa.select(labels.c.value, labels.c.output, labels.c.position).where(
+            labels.c.build == sa.bindparam("build"), labels.c.position > sa.bindparam("position")
+        )
+        self.delete = {name: _delete(table) for name, table in tables.items()}
 
 
-def _engine(url: str) -> sa.Engine:
-    try:
-        parsed = sa.make_url(url)
-        backend = parsed.get_backend_name()
-        if backend == "sqlite" and parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        options: dict[str, Any] = {"timeout": BUSY_S} if backend == "sqlite" else {}
-        engine = sa.create_engine(url, connect_args=options)
-    except (sa.exc.ArgumentError, ModuleNotFoundError, OSError) as error:
-        raise LedgerUnusable(url=url, reason=str(error)) from error
-    if backend == "sqlite":
-        sa.event.listen(engine, "connect", _prepare_sqlite)
-        sa.event.listen(engine, "begin", _begin_immediate)
-    return engine
+def _by_prefix(keys: Iterable[Key]) -> dict[Key, list[Any]]:
+    """Group keys by all but their last part: an index is searched for one group at a time."""
+    groups: dict[Key, list[Any]] = {}
+    for key in keys:
+        groups.setdefault(key[:-1], []).append(key[-1])
+    return groups
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    """Durable commits, and transactions that this module begins itself."""
-    connection.isolation_level = None
-    for pragma in PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}")
+def _find(table: sa.Table) -> sa.Select[Any]:
+    *prefix, last = table.primary_key
+    same = [column == sa.bindparam(column.name) for column in prefix]
+    return sa.select(table).where(*same, _among(last))
 
 
-def _begin_immediate(connection: sa.Connection) -> None:
-    """Take the write lock at once, so that a transaction never fails half-way for it."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _delete(table: sa.Table) -> sa.Delete:
+    return sa.delete(table).where(*(key == sa.bindparam(key.name) for key in table.primary_key))
 
 
-def _insert_ignoring(url: str, table: sa.Table) -> Any:
-    insert = postgresql.insert if url.startswith("postgresql") else sqlite.insert
-    return insert(table).on_conflict_do_nothing()
+def _among(column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    values: sa.BindParameter[Any] = sa.bindparam("among", expanding=True)
+    return column.in_(values)
+
+
+def _put(database: Database, table: sa.Table) -> Any:
+    insert = database.insert(table)
+    keys = [column.name for column in table.primary_key]
+    others = {c.name: insert.excluded[c.name] for c in table.columns if c.name not in keys}
+    if not others:
+        return insert.on_conflict_do_nothing()
+    return insert.on_conflict_do_update(index_elements=keys, set_=others)

@@ -4,38 +4,29 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
-import sqlalchemy as sa
 import structlog
 import zmq
 
-from tickserve_client.codec import Encoder, feedback_decoder, is_json, split_envelope
-from tickserve_client.errors import ProtocolError
-from tickserve_client.messages import (
-    Ack,
-    Batch,
-    Equity,
-    Error,
-    Hello,
-    Label,
-    Message,
-    Outcome,
-    Ping,
-    Pong,
-)
-from tickserve_registry.errors import RegistryError
+from tickserve_client.messages import Ack, Error, Message, Ping, Pong
+from tickserve_registry.layout import Layout
 from tickserve_registry.model_registry import ModelRegistry
-from tickserve_registry.naming import parse_build
-from tickserve_registry.performance import Calendar, default_calendar
 from tickserve_server.admin import Admin
 from tickserve_server.child import Lifeline, Termination, bind
+from tickserve_server.recorder.builds import Builds
+from tickserve_server.recorder.committer import CannotStore, Committer
 from tickserve_server.recorder.events import EventPublisher
-from tickserve_server.recorder.feedback import Feedback
+from tickserve_server.recorder.feedback import Feedback, Told
+from tickserve_server.recorder.intake import Intake, Request
 from tickserve_server.recorder.ledger import Ledger
-from tickserve_server.recorder.live import Capital, LiveBook, Trade
+from tickserve_server.recorder.live import LiveBook
 from tickserve_server.recorder.metriclog import MetricLog
+from tickserve_server.recorder.reader import LedgerReader
 from tickserve_server.recorder.records import Arrivals, RecordReceiver
+from tickserve_server.recorder.retention import Retention
+from tickserve_server.recorder.schedule import Schedule
 from tickserve_server.recorder.writeback import WriteBack
 from tickserve_server.runtime import Runtime
 from tickserve_server.settings import Settings
@@ -43,9 +34,6 @@ from tickserve_server.settings import Settings
 log = structlog.get_logger(__name__)
 
 POLL_MS = 50
-MOST_REQUESTS = 256
-"""Feedback taken into one transaction, so that a commit stays short."""
-
 NICENESS = 5
 """The serving process answers first; what it hands over waits in its memory."""
 
@@ -53,13 +41,26 @@ RETRY_AFTER_MS = 500
 LINGER_MS = 500
 DRAIN_S = 3.0
 
-Request = tuple[list[bytes], bool, Any]
-"""Envelope, whether it came as JSON, and the message."""
-
 
 def now_ms() -> int:
     """Return milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
+
+
+class LatestTime:
+    """The clock, or where it has been set back, what it would show by now."""
+
+    def __init__(self) -> None:
+        self._ahead = now_ms() - _elapsed_ms()
+
+    def read(self) -> int:
+        """Return milliseconds since the epoch that only grow."""
+        self._ahead = max(self._ahead, now_ms() - _elapsed_ms())
+        return self._ahead + _elapsed_ms()
+
+
+def _elapsed_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
 
 
 class RecorderProcess:
@@ -70,54 +71,77 @@ class RecorderProcess:
         self._lifeline = lifeline
         self._termination = Termination()
         self._started_at = time.time()
-        self._registry = ModelRegistry(settings.storage_root)
+        registry = ModelRegistry(settings.storage_root)
         self._ledger = Ledger(settings.ledger_url)
-        self._feedback = Feedback(self._ledger, knows_build=self._knows_build, clock=now_ms)
+        self._reader = LedgerReader(self._ledger.database)
+        index = Layout(settings.storage_root).catalog
+        builds = Builds(registry, index, calendars=settings.recorder.calendars)
         self._book = LiveBook(
-            default_capital=settings.recorder.default_capital, calendar=self._calendar
+            default_capital=settings.recorder.default_capital, profile=builds.profile
         )
-        self._decoder = feedback_decoder()
-        self._encoder = Encoder()
-        self._known_builds: set[str] = set()
-        self._turns = self._failed_turns = 0
+        self._feedback = Feedback(
+            self._ledger,
+            self._book,
+            knows_build=builds.knows,
+            clock=now_ms,
+            latest=LatestTime().read,
+        )
         runtime = Runtime(settings.storage_root)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = self._open(zmq.ROUTER, settings.endpoints.feedback, name="feedback")
+        feedback_socket = self._open(zmq.ROUTER, settings.endpoints.feedback, name="feedback")
         self._events_socket = self._open(zmq.XPUB, settings.endpoints.events, name="events")
         self._records_socket = self._open(zmq.ROUTER, runtime.records, name="records")
+        self._sockets = (feedback_socket, self._events_socket, self._records_socket)
+        self._intake = Intake(feedback_socket, settings.recorder)
         self._events = EventPublisher(self._events_socket)
         self._records = RecordReceiver(
-            self._records_socket,
-            self._ledger,
-            on_statistics=self._book.set_serving,
-            clock=now_ms,
+            self._records_socket, self._ledger, on_report=self._book.report, clock=now_ms
         )
+        self._committer = Committer(self._ledger, self._book, self._feedback, self._records)
         self._admin = Admin(self._context, runtime.admin_recorder, report=self._report)
         self._writeback = WriteBack(
-            self._registry,
+            registry,
             self._book,
+            self._reader,
             MetricLog(settings.recorder.metric_log_file),
             settings.recorder,
+            ledger=self._ledger.identity,
+            parked=lambda: self._feedback.parked,
             publish=self._events.put,
+            hand_over=self._committer.hand_over,
             clock=now_ms,
         )
+        self._retention = Retention(
+            self._reader,
+            settings.retention,
+            folder=settings.export_folder,
+            hand_over=self._committer.hand_over,
+            clock=now_ms,
+        )
+        self._schedule = Schedule()
+        self._schedule.every(settings.recorder.writeback_seconds, self._writeback.write_changed)
+        self._schedule.every(settings.recorder.metric_log_seconds, self._writeback.log_all)
+        self._schedule.every(settings.retention.check_seconds, self._retention.apply)
 
     def run(self) -> int:
         """Load the book, say ready, record until told to stop, then drain and write back."""
         os.nice(NICENESS)
-        self._load()
-        self._writeback.start()
+        self._turn()
+        self._schedule.start()
         poller = zmq.Poller()
-        for socket in (self._socket, self._records_socket, self._events_socket):
+        for socket in self._sockets:
             poller.register(socket, zmq.POLLIN)
         self._lifeline.ready()
         while not (self._termination.requested or self._lifeline.is_cut):
             poller.poll(POLL_MS)
             self._turn()
             self._events.service(time.monotonic())
+            self._schedule.watch()
             self._admin.service()
         self._drain(poller)
-        self._writeback.stop()
+        self._schedule.stop()
+        self._writeback.close()
+        self._turn()
         self._close()
         return 0
 
@@ -128,123 +152,70 @@ class RecorderProcess:
         bind(socket, endpoint, name=name)
         return socket
 
-    def _load(self) -> None:
-        self._ledger.begin()
-        capital = [
-            Capital(row.bot, row.run, row.account, row.starting_equity)
-            for row in self._ledger.runs()
-        ]
-        trades = [
-            Trade(row.build, (row.bot, row.run, row.trade), row.closed_at, row.pnl, row.currency)
-            for row in self._ledger.counted()
-        ]
-        self._book.add(trades, capital)
-        for build, rows in self._ledger.prediction_counts().items():
-            self._book.count_predictions(build, rows)
-        self._ledger.commit()
-
     def _turn(self) -> bool:
         """Store all that waits in one transaction; return whether there was anything."""
-        requests = self._receive()
-        has_records = self._records.receive()
-        if not requests and not has_records:
+        requests = self._intake.receive()
+        if not (self._records.receive() or requests or self._committer.has_chores):
             return False
-        self._turns += 1
         try:
             self._commit(requests)
-        except sa.exc.DBAPIError as error:
-            self._refuse(requests, reason=str(error.orig))
+        except CannotStore as error:
+            self._refuse(requests, reason=str(error))
             return False
         except Exception:
             log.exception("turn_failed", requests=len(requests))
-            self._ledger.rollback()
-            self._one_by_one(requests)
             self._records.drop()
+            self._one_by_one(requests)
         return True
 
-    def _commit(self, requests: list[Request]) -> None:
-        """Store requests and records in one transaction, then acknowledge, then count them."""
-        replies, arrivals = self._store(requests)
+    def _commit(self, requests: Sequence[Request]) -> None:
+        """Store requests and records in one transaction, then acknowledge."""
+        told = [(each, each.message) for each in requests if isinstance(each.message, Told)]
+        acks, arrivals = self._committer.commit([message for _, message in told])
         self._records.confirm()
-        for (envelope, as_json, _), reply in zip(requests, replies, strict=True):
-            self._send(envelope, reply, as_json=as_json)
-        self._book.add(self._feedback.effects.trades, self._feedback.effects.capital)
-        self._take_in(arrivals)
+        for (request, _), ack in zip(told, acks, strict=True):
+            self._intake.reply(request, ack)
+        self._answer_questions(requests)
+        self._publish(arrivals)
 
-    def _one_by_one(self, requests: list[Request]) -> None:
+    def _one_by_one(self, requests: Sequence[Request]) -> None:
         """Give each request its own transaction, so that only the one at fault is refused."""
         for request in requests:
-            envelope, as_json, message = request
             try:
                 self._commit([request])
-            except (sa.exc.DBAPIError, RegistryError, OSError) as error:
-                self._ledger.rollback()
+            except CannotStore as error:
                 self._refuse([request], reason=str(error))
             except Exception as error:  # noqa: BLE001 - whatever fails, the bot gets an answer
-                self._ledger.rollback()
-                reason = f"{type(error).__name__}: {error}"
-                refusal = Error(id=message.id, code="internal", message=reason)
-                self._send(envelope, refusal, as_json=as_json)
+                text = f"{type(error).__name__}: {error}"
+                refusal = Error(id=request.message.id, code="internal", message=text)
+                self._intake.reply(request, refusal)
 
-    def _receive(self) -> list[Request]:
-        requests: list[Request] = []
-        while len(requests) < MOST_REQUESTS:
-            try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                break
-            envelope, body = split_envelope(frames)
-            as_json = bool(body) and is_json(body[0])
-            try:
-                message, _ = self._decoder.decode(body[0] if len(body) == 1 else b"")
-            except ProtocolError as error:
-                refusal = Error(id=error.request_id, code="malformed", message=error.reason)
-                self._send(envelope, refusal, as_json=as_json)
-            else:
-                requests.append((envelope, as_json, message))
-        return requests
+    def _refuse(self, requests: Sequence[Request], *, reason: str) -> None:
+        """Nothing of this turn is stored: have the bots and the serving process send it again."""
+        self._records.drop()
+        details = {"reason": reason, "retry_after_ms": RETRY_AFTER_MS}
+        for request in requests:
+            if isinstance(request.message, Told):
+                ack = Ack(id=request.message.id, status="retry", details=details)
+                self._intake.reply(request, ack)
+        self._answer_questions(requests)
 
-    def _store(self, requests: list[Request]) -> tuple[list[Message], Arrivals]:
-        self._feedback.begin()
-        self._ledger.begin()
-        arrivals = self._records.store()
-        self._feedback.join(arrivals.parcels)
-        replies = [self._apply(message) for _, _, message in requests]
-        self._ledger.commit()
-        return replies, arrivals
+    def _answer_questions(self, requests: Sequence[Request]) -> None:
+        """Answer what changes nothing, whether or not anything can be stored."""
+        for request in requests:
+            if not isinstance(request.message, Told):
+                self._intake.reply(request, self._answer(request.message))
 
-    def _apply(self, message: Any) -> Message:
-        if isinstance(message, Hello | Outcome | Label | Equity | Batch):
-            return self._feedback.apply(message)
+    def _answer(self, message: Message) -> Message:
         if isinstance(message, Ping):
             return Pong(id=message.id, server_time=now_ms(), ready=True)
         return Ack(id=message.id, status="recorded", details=self._events.snapshot())
 
-    def _refuse(self, requests: list[Request], *, reason: str) -> None:
-        """Nothing of this turn is stored: say so, and take a fresh connection."""
-        self._failed_turns += 1
-        log.error("ledger_commit_failed", reason=reason, requests=len(requests))
-        self._records.drop()
-        for envelope, as_json, message in requests:
-            details = {"reason": reason, "retry_after_ms": RETRY_AFTER_MS}
-            reply = Ack(id=message.id, status="retry", details=details)
-            self._send(envelope, reply, as_json=as_json)
-        try:
-            self._ledger.reopen()
-        except sa.exc.DBAPIError as error:
-            log.error("ledger_reopen_failed", reason=str(error.orig))
-
-    def _take_in(self, arrivals: Arrivals) -> None:
-        for build, rows in arrivals.rows.items():
-            self._book.count_predictions(build, rows)
+    def _publish(self, arrivals: Arrivals) -> None:
         for event in arrivals.events:
             self._events.publish(event.topic, event.body)
             if event.body.get("state") == "unloaded":
-                self._writeback.soon()
-
-    def _send(self, envelope: list[bytes], message: Message, *, as_json: bool) -> None:
-        encoded = self._encoder.encode(message, as_json=as_json)
-        self._socket.send_multipart([*envelope, encoded], zmq.NOBLOCK)
+                self._schedule.soon(self._writeback.write_changed)
 
     def _drain(self, poller: zmq.Poller) -> None:
         deadline = time.monotonic() + DRAIN_S
@@ -254,30 +225,37 @@ class RecorderProcess:
 
     def _close(self) -> None:
         self._admin.close()
-        for socket in (self._socket, self._events_socket, self._records_socket):
+        for socket in self._sockets:
             socket.close()
+        self._reader.close()
         self._ledger.close()
         self._context.term()
 
-    def _knows_build(self, build: str) -> bool:
-        if build not in self._known_builds:
-            self._known_builds = {entry.build for entry in self._registry.entries()}
-        return build in self._known_builds
-
-    def _calendar(self, build: str) -> Calendar:
-        name, _ = parse_build(build)
-        return self._settings.recorder.calendars.get(name.market) or default_calendar(name.market)
-
     def _report(self) -> dict[str, Any]:
+        committer = self._committer
         return {
             "process": "recorder",
             "pid": os.getpid(),
             "started_at": self._started_at,
-            "turns": self._turns,
-            "failed_turns": self._failed_turns,
+            "ledger": self._ledger.database.shown,
+            "turns": committer.turns,
+            "failed_turns": committer.failures,
+            "commit": committer.seconds.summary(),
             "events": self._events.sequence,
+            "parked": self._feedback.parked,
+            "undeliverable": self._intake.undeliverable,
+            "writeback_age_s": self._writeback.age_s,
             "builds": self._book.builds(),
+            "degraded": self._degraded(),
         }
+
+    def _degraded(self) -> list[str]:
+        """Return every reason why not all is as it should be."""
+        failure, aside = self._committer.failure, self._ledger.set_aside
+        reasons = [] if failure is None else [f"the ledger cannot be written: {failure}"]
+        if aside is not None:
+            reasons.append(f"a corrupt ledger ({aside.problem}) was set aside: {aside.file}")
+        return reasons + self._writeback.problems
 
 
 def run(settings: Settings, lifeline: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import structlog
 import zmq
 
 from tickserve_server.parcel import Summary
+from tickserve_server.recorder import schema
 from tickserve_server.recorder.ledger import Ledger
 
 log = structlog.get_logger(__name__)
@@ -28,11 +28,17 @@ class _Event(msgspec.Struct):
 
 
 class Arrivals(NamedTuple):
-    """What one turn brought: parcels of predictions, rows by build, events."""
+    """What one turn brought: new parcels of predictions with their summaries, and events."""
 
-    parcels: list[bytes]
-    rows: Counter[str]
+    parcels: list[tuple[Summary, bytes]]
     events: list[_Event]
+
+
+class _Report(msgspec.Struct):
+    """Figures of the serving process: of the models whose have changed, and records lost."""
+
+    models: list[dict[str, Any]]
+    records_dropped: int = 0
 
 
 class RecordReceiver:
@@ -43,14 +49,16 @@ class RecordReceiver:
         socket: zmq.Socket[bytes],
         ledger: Ledger,
         *,
-        on_statistics: Callable[[dict[str, Any]], None],
+        on_report: Callable[[list[dict[str, Any]]], None],
         clock: Callable[[], int],
     ) -> None:
         self._socket = socket
         self._ledger = ledger
-        self._on_statistics = on_statistics
+        self._on_report = on_report
         self._clock = clock
         self._summary = msgspec.msgpack.Decoder(Summary)
+        self._report = msgspec.msgpack.Decoder(_Report)
+        self._dropped: dict[bytes, int] = {}
         self._event = msgspec.msgpack.Decoder(_Event)
         self._parcels: dict[bytes, list[list[bytes]]] = {}
         self._greeted: set[bytes] = set()
@@ -64,25 +72,31 @@ class RecordReceiver:
                 break
             self._greet(peer)
             if frames[0] == STATISTICS:
-                self._on_statistics(msgspec.msgpack.decode(frames[-1]))
+                report = self._report.decode(frames[-1])
+                self._dropped[peer] = report.records_dropped
+                self._on_report(report.models)
             else:
                 self._parcels.setdefault(peer, []).append(frames)
         return bool(self._parcels)
 
     def store(self) -> Arrivals:
         """Put everything received into the open transaction."""
-        arrivals = Arrivals([], Counter(), [])
+        arrivals = Arrivals([], [])
         for peer, parcels in self._parcels.items():
             for kind, sequence, summary, body in parcels:
                 if kind == RECORDS:
                     told = self._summary.decode(summary)
                     number = int.from_bytes(sequence, "big")
-                    if self._ledger.add_parcel(peer.hex(), number, told, body):
-                        arrivals.parcels.append(body)
-                        arrivals.rows.update(told.rows)
+                    if self._is_new(peer, number, told, body):
+                        arrivals.parcels.append((told, body))
                 elif kind == EVENT:
                     event = self._event.decode(body)
-                    self._ledger.add_event(event.topic, event.body, at=self._clock())
+                    row = {
+                        "at": self._clock(),
+                        "topic": event.topic,
+                        "body": msgspec.json.encode(event.body).decode(),
+                    }
+                    self._ledger.add(schema.events, [row])
                     arrivals.events.append(event)
         return arrivals
 
@@ -96,6 +110,25 @@ class RecordReceiver:
     def drop(self) -> None:
         """Forget what could not be stored; the sender keeps it and sends it again."""
         self._parcels = {}
+
+    @property
+    def dropped(self) -> int:
+        """Records that serving processes have given up since this process started."""
+        return sum(self._dropped.values())
+
+    def _is_new(self, peer: bytes, number: int, summary: Summary, body: bytes) -> bool:
+        """Store a parcel unless it is known; return whether it was new."""
+        row = {
+            "sender": peer.hex(),
+            "sequence": number,
+            "first_id": summary.first_id,
+            "last_id": summary.last_id,
+            "records": summary.records,
+            "rows": msgspec.json.encode(summary.rows).decode(),
+            "received_at": self._clock(),
+            "body": body,
+        }
+        return self._ledger.add_new(schema.prediction_parcels, row)
 
     def _greet(self, peer: bytes) -> None:
         if peer not in self._greeted:

@@ -152,7 +152,8 @@ class ServingProcess:
         while not self._announcements.empty():
             self._records.announce(*self._announcements.get_nowait())
         if now - self._statistics_at >= STATISTICS_S:
-            self._records.statistics({"models": self._changed()})
+            dropped = self._records.dropped
+            self._records.statistics({"models": self._changed(), "records_dropped": dropped})
             self._statistics_at = now
         self._records.service(now)
         self._admin.service()

@@ -20,6 +20,8 @@ GATHER_S = 0.2
 """Records gather that long: each parcel costs the recorder a durable commit."""
 
 RESEND_AFTER_S = 2.0
+MOST_IN_FLIGHT = 8
+"""Parcels sent and not yet committed: what is sent again after a failure costs the loop no more."""
 
 
 class Parcel(NamedTuple):
@@ -100,7 +102,8 @@ class RecordSender:
         if is_full or now - self._packed_at >= GATHER_S:
             self._pack()
             self._packed_at = now
-        if self._kept and not self._unsent and now - self._progress_at > RESEND_AFTER_S:
+        in_flight = len(self._kept) - len(self._unsent)
+        if in_flight and now - self._progress_at > RESEND_AFTER_S:
             self._resend_all(now)
         self._send(now)
         self._bound()
@@ -136,7 +139,7 @@ class RecordSender:
         self._kept_bytes += parcel.size
 
     def _send(self, now: float) -> None:
-        while self._unsent:
+        while self._unsent and len(self._kept) - len(self._unsent) < MOST_IN_FLIGHT:
             try:
                 self._socket.send_multipart(self._unsent[0].frames, zmq.NOBLOCK)
             except zmq.Again:
