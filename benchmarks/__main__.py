@@ -18,6 +18,7 @@ BENCHMARKS = (
     "many_models",
     "reload_soak",
     "records",
+    "outcomes",
     "wire_parity",
     "registry_costs",
     "parity",

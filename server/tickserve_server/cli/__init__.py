@@ -9,7 +9,17 @@ from importlib.metadata import EntryPoint, entry_points
 import typer
 
 from tickserve_registry.errors import RegistryError
-from tickserve_server.cli import evaluation, lifecycle, listing, process, repair, service, status
+from tickserve_server.cli import (
+    evaluation,
+    ledger,
+    lifecycle,
+    listing,
+    live,
+    process,
+    repair,
+    service,
+    status,
+)
 from tickserve_server.cli.output import FAILURE, fail
 from tickserve_server.errors import DaemonError
 from tickserve_server.launcher import MISSING_EXTRA
@@ -31,6 +41,8 @@ status.add_to(app)
 listing.add_to(app)
 lifecycle.add_to(app)
 evaluation.add_to(app)
+live.add_to(app)
+ledger.add_to(app)
 repair.add_to(app)
 process.add_to(app)
 

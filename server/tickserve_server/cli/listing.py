@@ -16,6 +16,7 @@ from tickserve_server.cli.output import FAILURE, JsonFlag, cell, console, print_
 from tickserve_server.cli.registry import (
     FAMILY,
     MODEL,
+    SOME_MODEL,
     STORAGE,
     complete_environments,
     complete_models,
@@ -37,9 +38,6 @@ MODELS = typer.Argument(
     help=r"Families, model_ids or builds. \[default: all in production]",
     autocompletion=complete_models,
     show_default=False,
-)
-SOME_MODEL = typer.Argument(
-    None, help="Only this family, model_id or build.", autocompletion=complete_models
 )
 LIMIT = typer.Option(50, "--limit", min=1, help="Latest changes, at most.")
 
@@ -87,8 +85,8 @@ def models(
             row["build"],
             row["environment"],
             cell(row["framework"]),
-            _figure("sharpe_ratio", row["validation_sharpe_ratio"]),
-            _figure("sharpe_ratio", row["live_sharpe_ratio"]),
+            figure("sharpe_ratio", row["validation_sharpe_ratio"]),
+            figure("sharpe_ratio", row["live_sharpe_ratio"]),
         )
     console().print(table)
     unreadable = [row for row in rows if row["problem"]]
@@ -109,9 +107,9 @@ def show(model: str = MODEL, storage: str | None = STORAGE, as_json: bool = Json
         out.print(f"{name:14} {printable(value)}", highlight=False, markup=False)
     table = _table(*PHASES, first="performance")
     blocks = [block_of(document, phase) for phase in PHASES]
-    for figure in ROWS:
-        shown = (_figure(figure, block.get(figure)) for block in blocks)
-        table.add_row(figure.removeprefix("n_").replace("_", " "), *shown)
+    for name in ROWS:
+        shown = (figure(name, block.get(name)) for block in blocks)
+        table.add_row(name.removeprefix("n_").replace("_", " "), *shown)
     out.print(table)
 
 
@@ -130,9 +128,9 @@ def compare(
         for phase in PHASES:
             table.add_row(
                 f"  {phase}",
-                *(_figure(figure, row[f"{phase}_{figure}"]) for figure in FIGURES),
-                _figure("n_trades", row[f"{phase}_n_trades"]),
-                _figure("win_rate", row.get(f"{phase}_sharpe_decay"), digits=0),
+                *(figure(name, row[f"{phase}_{name}"]) for name in FIGURES),
+                figure("n_trades", row[f"{phase}_n_trades"]),
+                figure("win_rate", row.get(f"{phase}_sharpe_decay"), digits=0),
             )
     console().print(table if rows else "nothing is in production; name what to compare")
     for row in rows:
@@ -232,7 +230,7 @@ def _missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _figure(name: str, value: Any, *, digits: int = 1) -> str:
+def figure(name: str, value: Any, *, digits: int = 1) -> str:
     """Return a figure as people read it: shares in percent, counts whole."""
     if not isinstance(value, int | float):
         return NONE

@@ -43,6 +43,9 @@ STORAGE = typer.Option(None, "--storage", help=r"Storage root. \[default: ./mode
 MODEL = typer.Argument(
     ..., help="Family, model_id or build.", autocompletion=complete_models, show_default=False
 )
+SOME_MODEL = typer.Argument(
+    None, help="Only this family, model_id or build.", autocompletion=complete_models
+)
 FAMILY = typer.Argument(
     ...,
     help="Family, or any name of it.",

@@ -46,11 +46,17 @@ def status(  # noqa: PLR0917 - Typer passes options by name
     Exit code 0 when all is as it should be, 1 when the daemon does not answer or is degraded.
     With --watch and --json together one document is printed on each line.
     """
-    endpoint = Runtime(resolve(config, {"storage": storage}).storage_root).admin_serving
+    runtime = Runtime(resolve(config, {"storage": storage}).storage_root)
 
     def look() -> dict[str, Any]:
-        reply: StatusReport = ask(endpoint, Status(), timeout, StatusReport)
-        return _summarised(reply.report)
+        serving: StatusReport = ask(runtime.admin_serving, Status(), timeout, StatusReport)
+        report = _summarised(serving.report)
+        try:
+            recorder = ask(runtime.admin_recorder, Status(), timeout, StatusReport).report
+        except NotAnswering as error:
+            recorder = {"degraded": [f"the recorder: {error}"]}
+        report["degraded"] += recorder["degraded"]
+        return report | {"recorder": recorder}
 
     if watch:
         _watch(look, every=every, as_json=as_json)
@@ -90,7 +96,10 @@ def _seen(look: Callable[[], dict[str, Any]]) -> RenderableType:
 
 
 def _page(report: dict[str, Any]) -> RenderableType:
-    parts: list[RenderableType] = [_headline(report), _models(report["models"])]
+    parts: list[RenderableType] = [_headline(report)]
+    if "pid" in report["recorder"]:
+        parts.append(_recorder_line(report["recorder"]))
+    parts.append(_models(report["models"]))
     if report["last_reload"]:
         parts.append(_reload(report["last_reload"]))
     parts += [Text(f"degraded: {printable(why)}", style="red") for why in report["degraded"]]
@@ -104,6 +113,17 @@ def _headline(report: dict[str, Any]) -> Text:
         f"{report['requests']} requests, errors: {errors or 'none'}; under way: "
         f"{report['jobs']} large requests, {report['records_uncommitted']} records to commit, "
         f"{report['records_dropped']} dropped"
+    )
+
+
+def _recorder_line(report: dict[str, Any]) -> Text:
+    commit = report["commit"]
+    return Text(
+        f"recorder process {report['pid']}, up {_duration(time.time() - report['started_at'])}: "
+        f"{report['turns']} commits, p50 {_microseconds(commit['p50_us'])} µs, p99 "
+        f"{_microseconds(commit['p99_us'])} µs; {report['parked']} predictions waited for; "
+        f"live figures written {_duration(report['writeback_age_s'])} ago in "
+        f"{report['writeback_took_s'] * 1000:.0f} ms"
     )
 
 

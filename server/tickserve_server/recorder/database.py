@@ -51,6 +51,7 @@ class Database:
             reason = f"{self.dialect} is not supported; use sqlite or postgresql+psycopg"
             raise LedgerUnusable(url=self.shown, reason=reason)
         self._lock: IO[str] | None = None
+        self._log = None if self.file is None else Path(f"{self.file}-wal")
 
     @property
     def file(self) -> Path | None:
@@ -124,7 +125,7 @@ class Database:
     def wal_bytes(self) -> int:
         """Return the size of the write-ahead log of an SQLite file, else 0."""
         try:
-            return 0 if self.file is None else Path(f"{self.file}-wal").stat().st_size
+            return 0 if self._log is None else self._log.stat().st_size
         except OSError:
             return 0
 

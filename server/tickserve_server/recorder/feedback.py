@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -19,6 +19,7 @@ from tickserve_client.messages import (
     Label,
     Outcome,
 )
+from tickserve_registry.track_record import ClosedTrade
 from tickserve_server.parcel import Summary
 from tickserve_server.recorder import schema
 from tickserve_server.recorder.checks import (
@@ -32,6 +33,7 @@ from tickserve_server.recorder.ledger import Ledger, base_of
 from tickserve_server.recorder.live import Answered, Change, Labelled, LiveBook, Snapshot
 from tickserve_server.recorder.predictions import Predicted, Predictions
 from tickserve_server.recorder.reader import closed_trade
+from tickserve_server.recorder.runs import UNREGISTERED, Run, Runs
 from tickserve_server.recorder.turn import Row, Turn
 
 Item = Hello | Outcome | Label | Equity
@@ -72,12 +74,14 @@ class Feedback:
         self._knows_build = knows_build
         self._clock = clock
         self._predictions = Predictions(ledger)
+        self._runs = Runs(ledger)
         self._parked: set[str] = set()
         self.counts: Counter[tuple[str, str]] = Counter()
         """Outcomes by build and status, counted whether or not their turn is committed."""
 
     def load(self) -> None:
         """Read from the ledger which predictions are waited for, and join those it has."""
+        self._runs.forget()
         waiting = [*self._ledger.parked(schema.outcomes), *self._ledger.parked(schema.labels)]
         self._parked = {base_of(row["prediction_id"]) for row in waiting}
         known = {base for base in self._parked if self._predictions.find(base) is not None}
@@ -167,36 +171,29 @@ class Feedback:
             "starting_equity": hello.starting_equity,
             "received_at": turn.now,
         }
-        known = turn.get(schema.runs, key)
+        known = self._runs.find(key)
         if known is not None:
             return _repeated_hello(known, row)
-        traded = turn.currency(*key)
+        traded = self._runs.currency(key)
         if traded and hello.currency and traded != hello.currency:
             return _invalid(f"the run's trades are in {traded}, not in {hello.currency}")
-        turn.put(schema.runs, row)
-        self._open_account(turn, row)
-        capital = self._book.capital((row["bot"], row["account"]))
-        return AckItem(status="recorded", details={"run": hello.run, "starting_equity": capital})
+        self._runs.register(row)
+        self._open_account(key, hello.account or "", hello.starting_equity)
+        capital = self._book.capital((key[0], hello.account or ""))
+        return AckItem(status="recorded", details={"run": key[1], "starting_equity": capital})
 
-    def _open_account(self, turn: Turn, run: Row) -> None:
+    def _open_account(self, run: Run, account: str, stated: float | None) -> None:
         """Take the capital of a new account; what counted the run's trades before is outdated."""
-        account = (run["bot"], run["account"])
-        stated = run["starting_equity"]
-        if stated is not None and turn.get(schema.accounts, account) is None:
-            turn.put(
-                schema.accounts,
-                {"bot": account[0], "account": account[1], "starting_equity": stated},
-            )
-            self._book.set_capital(account, stated)
-        if turn.currency(run["bot"], run["run"]) is not None or run["account"]:
-            self._book.outdate(turn.builds_of_run(run["bot"], run["run"]))
+        if stated is not None and self._runs.open_account(run[0], account, stated):
+            self._book.set_capital((run[0], account), stated)
+        self._book.outdate(self._runs.builds(run))
 
     def _outcome(self, turn: Turn, outcome: Outcome, closed_at: int | None) -> AckItem:
         content = _content(outcome)
         known = turn.get(schema.outcomes, (outcome.bot, outcome.run, outcome.trade))
         if known is not None and outcome.seq <= known["seq"]:
             return _repeated_outcome(turn, outcome, known, content)
-        stated = turn.currency(outcome.bot, outcome.run)
+        stated = self._runs.currency((outcome.bot, outcome.run))
         if stated and outcome.currency and stated != outcome.currency:
             return _invalid(f"currency {outcome.currency} disagrees with the run's {stated}")
         try:
@@ -225,7 +222,8 @@ class Feedback:
     def _put(self, turn: Turn, known: Row | None, row: Row) -> None:
         """Store an outcome's newest revision, and have the figures follow."""
         position = self._ledger.next_position()
-        before, after = _counted(turn, known), _counted(turn, row)
+        run = (row["bot"], row["run"])
+        before, after = self._counted(known), self._counted(row)
         old, new = None if known is None else known["build"], row["build"]
         if before is not None and old != new:
             self._book.change(Change(position, str(old), before, None))
@@ -236,8 +234,16 @@ class Feedback:
             if turn.is_first_of_prediction(row):
                 lag = turn.now - served_at(row["prediction_id"], otherwise=turn.now)
                 self._book.answer(Answered(new, lag))
-            turn.note_build(row["bot"], row["run"], new)
-        turn.put_outcome(row | {"position": position})
+        self._runs.note_trade(run, build=new, currency=row["currency"])
+        turn.put(schema.outcomes, row | {"position": position})
+
+    def _counted(self, row: Row | None) -> ClosedTrade | None:
+        """Return the trade of a row as it enters the figures, None where it does not."""
+        if row is None or row["build"] is None or not row["final"] or row["status"] != "closed":
+            return None
+        run = self._runs.find((row["bot"], row["run"])) or UNREGISTERED
+        currency = row["currency"] or run["currency"]
+        return closed_trade(row | {"account": run["account"], "currency": currency})
 
     def _label(self, turn: Turn, label: Label, at: int) -> AckItem:
         known = turn.get(schema.labels, (label.prediction_id,))
@@ -276,7 +282,7 @@ class Feedback:
                 return AckItem(status="duplicate")
             reason = f"equity at this time is known as {known['equity']:g}"
             return AckItem(status="conflict", details={"reason": reason})
-        stated = turn.currency(snapshot.bot, snapshot.run)
+        stated = self._runs.currency((snapshot.bot, snapshot.run))
         if stated and snapshot.currency and stated != snapshot.currency:
             return _invalid(f"currency {snapshot.currency} disagrees with the run's {stated}")
         turn.put(
@@ -366,15 +372,6 @@ def _outcome_row(
         "content": content,
         "received_at": now,
     }
-
-
-def _counted(turn: Turn, row: Row | None) -> Any:
-    """Return the trade of a row as it enters the figures, None where it does not."""
-    if row is None or row["build"] is None or not row["final"] or row["status"] != "closed":
-        return None
-    run = turn.get(schema.runs, (row["bot"], row["run"])) or {"account": "", "currency": None}
-    currency = row["currency"] or run["currency"]
-    return closed_trade(row | {"account": run["account"], "currency": currency})
 
 
 def _content(outcome: Outcome) -> str:

@@ -71,6 +71,13 @@ class _Trading:
         self.since: list[Change] = []
         self.answers = 0
         self.lag = LatencyHistogram()
+        self._answers: str | None = None
+
+    def answer(self, lag_ms: int) -> None:
+        """Count a prediction that has its first outcome, so many ms after it."""
+        self.answers += 1
+        self.lag.add(max(0, lag_ms) * 1000)
+        self._answers = None
 
     def apply(self, change: Change) -> None:
         """Apply a change, or note it where it comes too late for the track."""
@@ -80,7 +87,11 @@ class _Trading:
             self.since.append(change)
 
     def answers_as_json(self) -> str:
-        return msgspec.json.encode({"n": self.answers, "lag": self.lag.sparse()}).decode()
+        """Return the state of what answer() counts; made anew only when that has changed."""
+        if self._answers is None:
+            state = {"n": self.answers, "lag": self.lag.sparse()}
+            self._answers = msgspec.json.encode(state).decode()
+        return self._answers
 
     def load_answers(self, state: str) -> None:
         stored = msgspec.json.decode(state)
@@ -152,9 +163,7 @@ class LiveBook:
 
     def answer(self, answered: Answered) -> None:
         """Count a prediction that has its first outcome."""
-        trading = self._of(answered.build)
-        trading.answers += 1
-        trading.lag.add(max(0, answered.lag_ms) * 1000)
+        self._of(answered.build).answer(answered.lag_ms)
         self._touch("track", answered.build)
 
     def label(self, labelled: Labelled) -> None:

@@ -245,6 +245,7 @@ class RecorderProcess:
             "parked": self._feedback.parked,
             "undeliverable": self._intake.undeliverable,
             "writeback_age_s": self._writeback.age_s,
+            "writeback_took_s": self._writeback.took_s,
             "builds": self._book.builds(),
             "degraded": self._degraded(),
         }

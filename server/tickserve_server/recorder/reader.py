@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from tickserve_registry.track_record import ClosedTrade, TrackRecord
+from tickserve_server.errors import LedgerUnusable
 from tickserve_server.recorder import schema
 from tickserve_server.recorder.database import Database
 from tickserve_server.recorder.live import Run
 from tickserve_server.recorder.marked_equity import MarkedEquity
+from tickserve_server.recorder.migrations import version_of
 
 FETCHED = 2_000
 
@@ -41,6 +43,29 @@ class LedgerReader:
 
     def __init__(self, database: Database) -> None:
         self._engine = database.reader()
+        self._database = database
+
+    @property
+    def shown(self) -> str:
+        """The database's URL without its password."""
+        return self._database.shown
+
+    def require_version(self) -> None:
+        """Raise LedgerUnusable for tables that this release cannot read."""
+        with self._engine.connect() as connection:
+            found = version_of(connection)
+        if found != schema.VERSION:
+            reason = f"its tables are of version {found}, this release reads {schema.VERSION}"
+            remedy = "; tickserve serve brings an older one up to date"
+            raise LedgerUnusable(url=self.shown, reason=reason + remedy)
+
+    def integrity(self) -> list[str]:
+        """Return what SQLite finds wrong with its file; PostgreSQL checks its own pages."""
+        if self._database.dialect != "sqlite":
+            return []
+        with self._engine.connect() as connection:
+            found = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
+        return [f"the database: {each}" for each in found if each != "ok"]
 
     def replay(self, build: str, track: TrackRecord) -> int:
         """Fill an empty track record with all trades of a build; return the position reached."""

@@ -27,8 +27,6 @@ class Turn:
         self._rows: dict[str, dict[Key, Row | None]] = {}
         self._changed: dict[str, dict[Key, Row]] = {}
         self._revisions: list[Row] = []
-        self._currencies: dict[Key, str | None] = {}
-        self._builds: set[Key] = set()
         self._used: set[str] = set()
         self._read(items)
 
@@ -45,34 +43,9 @@ class Turn:
         self._rows.setdefault(table.name, {})[key] = row
         self._changed.setdefault(table.name, {})[key] = row
 
-    def put_outcome(self, row: Row) -> None:
-        """Insert or replace an outcome; the first of a run states the run's currency."""
-        self.put(schema.outcomes, row)
-        if row["currency"] and not self.currency(row["bot"], row["run"]):
-            self._currencies[row["bot"], row["run"]] = row["currency"]
-
     def keep(self, row: Row) -> None:
         """Keep a revision of an outcome that is not the newest."""
         self._revisions.append({name: row[name] for name in REVISION})
-
-    def currency(self, bot: str, run: str) -> str | None:
-        """Return the currency of a run: as registered, else as its first trade said."""
-        registered = self.get(schema.runs, (bot, run))
-        if registered is not None and registered["currency"]:
-            return str(registered["currency"])
-        key = (bot, run)
-        if key not in self._currencies:
-            self._currencies[key] = self._ledger.run_currency(bot, run)
-        return self._currencies[key]
-
-    def note_build(self, bot: str, run: str, build: str) -> None:
-        """Note that a run trades a build."""
-        self._builds.add((bot, run, build))
-
-    def builds_of_run(self, bot: str, run: str) -> list[str]:
-        """Return the builds that a run has traded."""
-        noted = [build for b, r, build in self._builds if (b, r) == (bot, run)]
-        return [*self._ledger.builds_of_run(bot, run), *noted]
 
     def is_first_of_prediction(self, row: Row) -> bool:
         """Whether no trade but this one follows the same prediction; asked once for each."""
@@ -92,16 +65,11 @@ class Turn:
         for name, rows in self._changed.items():
             self._ledger.put(tables[name], list(rows.values()))
         self._ledger.add(schema.outcome_revisions, self._revisions)
-        names = ("bot", "run", "build")
-        traded = [dict(zip(names, key, strict=True)) for key in sorted(self._builds)]
-        self._ledger.add(schema.run_builds, traded)
 
     def _read(self, items: Sequence[Hello | Outcome | Label | Equity]) -> None:
         outcomes = [item for item in items if isinstance(item, Outcome)]
-        runs = [item for item in items if not isinstance(item, Label)]
         labels = [item for item in items if isinstance(item, Label)]
         self._load(schema.outcomes, {(each.bot, each.run, each.trade) for each in outcomes})
-        self._load(schema.runs, {(str(each.bot), str(each.run)) for each in runs})
         self._load(schema.labels, {(each.prediction_id,) for each in labels})
         self.read_used({o.prediction_id for o in outcomes if o.prediction_id is not None})
 

@@ -66,6 +66,8 @@ class WriteBack:
         self._clock = clock
         self._writing = threading.Lock()
         self._done_at = time.monotonic()
+        self.took_s = 0.0
+        """How long the last run took."""
         self.failures: dict[str, str] = {}
         """Builds whose figures could not be written when that was last tried, and why."""
 
@@ -85,12 +87,16 @@ class WriteBack:
     def write_changed(self) -> None:
         """Write each build that has changed; one that fails is tried again next time."""
         with self._writing:
+            started = time.monotonic()
             self._renew()
-            failed = [
-                build for build in sorted(self._book.take_changed()) if not self._write(build)
-            ]
+            changed = sorted(self._book.take_changed())
+            failed = [build for build in changed if not self._write(build)]
             self._book.mark_changed(failed)
             self._done_at = time.monotonic()
+            self.took_s = self._done_at - started
+        if changed:
+            seconds, written = round(self.took_s, 6), len(changed) - len(failed)
+            log.info("figures_written", builds=written, failed=len(failed), seconds=seconds)
 
     def log_all(self) -> None:
         """Write one metric line for each build."""
