@@ -19,6 +19,7 @@ BENCHMARKS = (
     "reload_soak",
     "records",
     "outcomes",
+    "kill_storm",
     "wire_parity",
     "registry_costs",
     "parity",

@@ -19,6 +19,7 @@ import xgboost
 
 from tickserve_client import Client, ClientError
 from tickserve_registry.model_registry import ModelRegistry
+from tickserve_server.runtime import Runtime
 
 START_S = 60.0
 STOP_S = 20.0
@@ -122,6 +123,16 @@ class Service:
         assert self._process is not None
         self._process.kill()
         self._process.wait(STOP_S)
+
+    def await_end(self) -> None:
+        """Wait until no process of a killed daemon is left."""
+        deadline = time.monotonic() + STOP_S
+        command = ["pgrep", "-f", f"tickserve_server.*{Runtime(self.storage).folder.name}"]
+        while time.monotonic() < deadline:
+            if not subprocess.run(command, capture_output=True, check=False).stdout:
+                return
+            time.sleep(0.05)
+        raise TimeoutError("processes of a killed daemon are still there")
 
     def __enter__(self) -> Self:
         return self.start()

@@ -190,7 +190,8 @@ class TrackRecord:
     def figures(self, *, as_of: int | None = None, mode: str = "demo") -> dict[str, Any]:
         """Return the flat block of figures; what is undefined is None and its status says why.
 
-        `as_of` (ms) names the open day, whose trades count in everything but the daily returns.
+        `as_of` (ms) names the open day, whose trades count in everything but the daily returns;
+        a clock that is behind the newest trade does not open the days before that again.
         Fractions are of equity; money is in `currency`, which is None where there are several.
         """
         path, is_open = self._path(), self._is_open(as_of)

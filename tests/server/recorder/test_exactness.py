@@ -1,0 +1,166 @@
+"""Streaming equals batch: any order, duplicates, revisions, late arrivals, restarts, kills."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests import oracle
+from tests.recording import Recorder, outcome
+from tickserve_client.messages import Hello
+
+MONDAY = 1_742_774_400_000
+HOUR = 3_600_000
+DAY = 24 * HOUR
+TOLERANCE = 1e-12
+CAPITAL = {"one": 10_000.0, "two": 2_500.0, "three": 40_000.0}
+
+pnl = st.one_of(
+    st.floats(-900.0, 900.0, allow_nan=False),
+    st.sampled_from([0.0, 10.0, -10.0, 0.1, 1e-7, -1e-7]),
+)
+trade = st.fixed_dictionaries(
+    {
+        "bot": st.sampled_from(sorted(CAPITAL)),
+        "trade": st.integers(0, 25).map(str),
+        "seq": st.integers(1, 4),
+        "at": st.one_of(st.integers(0, 40), st.integers(0, 1000)).map(lambda h: MONDAY + h * HOUR),
+        "pnl": pnl,
+        "final": st.sampled_from([True, True, True, False]),
+    }
+)
+step = st.one_of(
+    trade, trade, trade, trade, st.sampled_from(["restart", "new turn", "new turn", "look"])
+)
+
+
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+@given(st.lists(step, max_size=60), st.sampled_from(["24x7", "weekdays"]), st.integers(0, 50))
+def test_streaming_equals_batch(steps: list[Any], calendar: Any, days: int) -> None:
+    """Whatever comes in whatever order, the figures are those of the newest revisions."""
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    with TemporaryDirectory() as folder:
+        url = f"sqlite:///{Path(folder) / 'ledger.sqlite3'}"
+        recorder = Recorder(url, calendar=calendar)
+        for bot, amount in CAPITAL.items():
+            recorder.tell(Hello(bot=bot, run="r1", starting_equity=amount))
+        waiting: list[Any] = []
+        for each in [*steps, "new turn"]:
+            if isinstance(each, dict):
+                waiting.append(_message(each))
+                _note(newest, each)
+                continue
+            recorder.tell(*waiting)
+            waiting = []
+            if each == "look":
+                recorder.block()
+            elif each == "restart":
+                recorder.close()
+                recorder = Recorder(url, calendar=calendar)
+        _compare(recorder, newest, calendar, as_of=MONDAY + days * DAY)
+        recorder.close()
+
+
+def test_a_long_history_stays_exact(tmp_path: Path) -> None:
+    """3,000 trades over three accounts, shuffled within a fortnight, with restarts in between."""
+    random_ = random.Random(11)
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite3'}"
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    recorder = Recorder(url, calendar="weekdays")
+    for bot, amount in CAPITAL.items():
+        recorder.tell(Hello(bot=bot, run="r1", starting_equity=amount))
+    trades = [
+        {
+            "bot": random_.choice(sorted(CAPITAL)),
+            "trade": str(number),
+            "seq": 1,
+            "at": MONDAY + number * HOUR + random_.randrange(14) * DAY * (number % 50 == 0),
+            "pnl": round(random_.gauss(0.4, 20.0), 2),
+            "final": True,
+        }
+        for number in range(3_000)
+    ]
+    for start in range(0, len(trades), 100):
+        part = trades[start : start + 100]
+        recorder.tell(*(_message(each) for each in part))
+        for each in part:
+            _note(newest, each)
+        if start % 1000 == 900:
+            recorder.close()
+            recorder = Recorder(url, calendar="weekdays")
+    _compare(recorder, newest, "weekdays", as_of=MONDAY + 200 * DAY)
+    recorder.close()
+
+
+def _message(each: dict[str, Any]) -> Any:
+    return outcome(
+        each["trade"],
+        bot=each["bot"],
+        seq=each["seq"],
+        pnl=each["pnl"],
+        final=each["final"],
+        opened_at=MONDAY - DAY,
+        closed_at=each["at"],
+    )
+
+
+def _note(newest: dict[tuple[str, str], dict[str, Any]], each: dict[str, Any]) -> None:
+    """Keep what the protocol says is the newest: the first with the highest seq."""
+    key = (each["bot"], each["trade"])
+    if key not in newest or each["seq"] > newest[key]["seq"]:
+        newest[key] = each
+
+
+def _compare(
+    recorder: Recorder, newest: dict[tuple[str, str], dict[str, Any]], calendar: str, as_of: int
+) -> None:
+    trades = [
+        {
+            "account": each["bot"],
+            "key": (each["bot"], "r1", each["trade"]),
+            "closed_at": each["at"],
+            "pnl": each["pnl"],
+        }
+        for each in newest.values()
+        if each["final"]
+    ]
+    expected = oracle.figures(trades, capital=CAPITAL, calendar=calendar, as_of=as_of)
+    found = recorder.block(as_of=as_of)
+    for name, value in expected.items():
+        assert _same(found[name], value), (name, found[name], value)
+
+
+def _same(found: Any, expected: Any) -> bool:
+    if isinstance(expected, float) and isinstance(found, float):
+        return math.isclose(found, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    if isinstance(expected, dict):
+        return all(_same(found[name], value) for name, value in expected.items())
+    return bool(found == expected)
+
+
+def test_the_comparison_can_fail(tmp_path: Path) -> None:
+    """A figure that is off by a millionth part is seen."""
+    recorder = Recorder(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    recorder.tell(outcome(pnl=100.0))
+    wrong = {("hand", "1"): {"bot": "hand", "trade": "1", "at": 1_742_864_400_000, "final": True}}
+    wrong["hand", "1"]["pnl"] = 100.0001
+    with pytest.raises(AssertionError):
+        _compare_with_capital(recorder, wrong)
+    recorder.close()
+
+
+def _compare_with_capital(recorder: Recorder, newest: Any) -> None:
+    CAPITAL["hand"] = 10_000.0
+    try:
+        _compare(recorder, newest, "24x7", as_of=MONDAY + 50 * DAY)
+    finally:
+        del CAPITAL["hand"]
