@@ -58,7 +58,7 @@ class Service:
         self.storage = folder / "model_storage"
         self.endpoints = free_endpoints()
         self.log = folder / "daemon.log"
-        self._environment = {
+        self.environment = {
             **os.environ,
             "TICKSERVE_RECORDER__WRITEBACK_SECONDS": str(writeback_seconds),
             **{f"TICKSERVE_{name}": value for name, value in (settings or {}).items()},
@@ -76,7 +76,7 @@ class Service:
     def start(self) -> Self:
         """Start it and wait until it answers; raise TimeoutError or RuntimeError."""
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self.command(), env=self._environment, stderr=log)
+            self._process = subprocess.Popen(self.command(), env=self.environment, stderr=log)
         deadline = time.monotonic() + START_S
         with self.client() as client:
             while time.monotonic() < deadline:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import fcntl
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -91,7 +92,7 @@ class Database:
         if self.file is None:
             return
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(self.file.parent)
             self._lock = Path(f"{self.file}.lock").open("a+")  # noqa: SIM115 - held until the end
         except OSError as error:
             reason = f"{error.filename}: {error.strerror}"
@@ -186,6 +187,18 @@ def guarded(url: str, action: Callable[[], Any]) -> Any:
     except sa.exc.DBAPIError as error:
         reason = " ".join(str(error.orig).split())
         raise LedgerUnusable(url=url, reason=reason) from error
+
+
+def _make_folder(folder: Path) -> None:
+    """Create a folder that a power cut cannot take away again."""
+    if folder.is_dir():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    parent = os.open(folder.parent, os.O_RDONLY)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)
 
 
 def _read_only(file: Path) -> sqlite3.Connection:
