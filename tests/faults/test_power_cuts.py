@@ -18,7 +18,8 @@ import pytest
 import zmq
 
 from benchmarks.daemon import Service, model_info, train
-from tests.faults.disk.trace import SYNC, Disk, Operation, preload, read
+from tests.faults.preload.library import preload
+from tests.faults.preload.trace import SYNC, Disk, Operation, read
 from tickserve_registry.model_registry import ModelRegistry
 from tickserve_server.recorder.database import Database
 from tickserve_server.recorder.ledger import Ledger
@@ -59,7 +60,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Traced:
     """Some seconds of feedback and predictions at a daemon whose ledger is traced."""
     folder = tmp_path_factory.mktemp("traced")
     trace = folder / "trace"
-    preloaded = {"LD_PRELOAD": str(preload(folder)), "DISK_TRACE": str(trace)}
+    preloaded = {"LD_PRELOAD": preload("disk", folder), "DISK_TRACE": str(trace)}
     service = Service(folder, writeback_seconds=1.0)
     service.environment |= preloaded | {"DISK_FOLDER": str(service.storage / "ledger")}
     registry = ModelRegistry(str(service.storage))
@@ -135,7 +136,8 @@ def cuts(operations: Sequence[Operation], chance: random.Random, count: int) -> 
 
 def losses(traced: Traced, folder: Path, *, count: int, unsynced: str | None = None) -> int:
     """Cut the power so many times; return how often something acknowledged was not there."""
-    chance, disk, done, lost = random.Random(3), Disk(unsynced=unsynced), 0, 0
+    chance = random.Random(3)  # noqa: S311 - moments, no secrets
+    disk, done, lost = Disk(unsynced=unsynced), 0, 0
     operations = traced.operations
     for number, cut in enumerate(cuts(operations, chance, count)):
         for operation in operations[done:cut]:

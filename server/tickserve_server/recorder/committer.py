@@ -14,7 +14,7 @@ from tickserve_server.latency import LatencyHistogram
 from tickserve_server.parcel import open_parcel
 from tickserve_server.recorder import schema
 from tickserve_server.recorder.feedback import Feedback, Told
-from tickserve_server.recorder.ledger import Ledger
+from tickserve_server.recorder.ledger import Ledger, LogInDoubt
 from tickserve_server.recorder.live import Labelled, LiveBook
 from tickserve_server.recorder.records import Arrivals, RecordReceiver
 
@@ -93,7 +93,7 @@ class Committer:
                 done = self._store(requests)
         except sa.exc.DBAPIError as error:
             raise self._failed(" ".join(str(error.orig).split())) from error
-        except CannotStore as error:
+        except (CannotStore, LogInDoubt) as error:
             raise self._failed(str(error)) from error
         except BaseException:
             self._ledger.rollback()

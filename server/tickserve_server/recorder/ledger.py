@@ -34,6 +34,10 @@ Row = dict[str, Any]
 Key = tuple[Any, ...]
 
 
+class LogInDoubt(Exception):
+    """A commit has failed, and its remains in the write-ahead log are not yet settled."""
+
+
 class SetAside(NamedTuple):
     """A corrupt ledger that was moved away: where to, and what was wrong with it."""
 
@@ -60,6 +64,7 @@ class Ledger:
         self._statements = _Statements(self.database)
         self._connection = guarded(self.database.shown, self._connect)
         self._transaction: sa.RootTransaction | None = None
+        self._is_in_doubt = False
         self.identity = ""
         self.position: int = guarded(self.database.shown, self._prepare)
 
@@ -70,7 +75,9 @@ class Ledger:
     def commit(self) -> None:
         """Make everything since begin() durable, or raise; then nothing of it is stored."""
         assert self._transaction is not None  # noqa: S101 - begin() comes first
+        self._is_in_doubt = True
         self._transaction.commit()
+        self._is_in_doubt = False
 
     def rollback(self) -> None:
         """Undo everything since begin()."""
@@ -80,12 +87,18 @@ class Ledger:
     def reopen(self) -> None:
         """Drop the connection with its open transaction and take a fresh one.
 
-        After a failed commit or fsync the old connection's state is not to be trusted.
+        After a failed commit the old connection's state is not to be trusted, and neither is the
+        write-ahead log: what the system failed to sync it may show as if it were on the disk. It is
+        therefore written into the database, and synced there, before anything else is stored.
+        Raises LogInDoubt while that is not possible.
         """
         self._transaction = None
         self._connection.invalidate()
         self._connection.close()
         self._connection = self._connect()
+        if self._is_in_doubt and self.database.file is not None and self.empty_log():
+            raise LogInDoubt("what a failed commit left behind cannot be written to the database")
+        self._is_in_doubt = False
 
     def empty_log(self) -> int:
         """Move the write-ahead log into the database; return the bytes left in it.

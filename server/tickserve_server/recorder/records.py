@@ -103,8 +103,8 @@ class RecordReceiver:
     def confirm(self) -> None:
         """Report what the commit has made durable, so that the sender may forget it."""
         for peer, parcels in self._parcels.items():
-            newest = max(sequence for _, sequence, _, _ in parcels)
-            self._socket.send_multipart([peer, COMMITTED, newest], zmq.NOBLOCK)
+            stored = b"".join(sequence for _, sequence, _, _ in parcels)
+            self._socket.send_multipart([peer, COMMITTED, stored], zmq.NOBLOCK)
         self._parcels = {}
 
     def drop(self) -> None:

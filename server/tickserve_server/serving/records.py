@@ -59,11 +59,11 @@ class RecordSender:
         self._backlog = backlog
         self._backlog_bytes = backlog_bytes
         self._fresh = Packer()
-        self._kept: deque[Parcel] = deque()
-        self._unsent: deque[Parcel] = deque()
+        self._kept: dict[int, Parcel] = {}
+        self._unsent: deque[int] = deque()
+        self._in_flight: dict[int, float] = {}
         self._sequence = 0
         self._kept_records = self._kept_bytes = 0
-        self._progress_at = 0.0
         self._packed_at = 0.0
         self.dropped = 0
 
@@ -96,15 +96,13 @@ class RecordSender:
 
     def service(self, now: float) -> None:
         """Read what the recorder says, send what waits; `now` is monotonic seconds."""
-        self._receive(now)
+        self._receive()
         fresh = self._fresh
         is_full = fresh.records >= PARCEL_RECORDS or fresh.size >= PARCEL_BYTES
         if is_full or now - self._packed_at >= GATHER_S:
             self._pack()
             self._packed_at = now
-        in_flight = len(self._kept) - len(self._unsent)
-        if in_flight and now - self._progress_at > RESEND_AFTER_S:
-            self._resend_all(now)
+        self._send_again(now)
         self._send(now)
         self._bound()
 
@@ -112,17 +110,17 @@ class RecordSender:
         """Close the socket; what is not committed is lost with the process."""
         self._socket.close()
 
-    def _receive(self, now: float) -> None:
+    def _receive(self) -> None:
         while True:
             try:
                 kind, *rest = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
             if kind == HELLO:
-                self._resend_all(now)
+                self._unsent, self._in_flight = deque(self._kept), {}
             elif kind == COMMITTED:
-                self._forget(SEQUENCE.unpack(rest[0])[0])
-                self._progress_at = now
+                for (sequence,) in SEQUENCE.iter_unpack(rest[0]):
+                    self._forget(sequence)
 
     def _pack(self) -> None:
         if self._fresh.records:
@@ -133,39 +131,39 @@ class RecordSender:
         self._sequence += 1
         frames = [kind, SEQUENCE.pack(self._sequence), summary, body]
         parcel = Parcel(self._sequence, records, len(body), frames)
-        self._kept.append(parcel)
-        self._unsent.append(parcel)
+        self._kept[self._sequence] = parcel
+        self._unsent.append(self._sequence)
         self._kept_records += records
         self._kept_bytes += parcel.size
 
     def _send(self, now: float) -> None:
-        while self._unsent and len(self._kept) - len(self._unsent) < MOST_IN_FLIGHT:
-            try:
-                self._socket.send_multipart(self._unsent[0].frames, zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            self._unsent.popleft()
-            self._progress_at = now
-
-    def _forget(self, committed: int) -> None:
-        while self._kept and self._kept[0].sequence <= committed:
-            self._drop_oldest()
-        while self._unsent and self._unsent[0].sequence <= committed:
+        while self._unsent and len(self._in_flight) < MOST_IN_FLIGHT:
+            parcel = self._kept.get(self._unsent[0])
+            if parcel is not None:
+                try:
+                    self._socket.send_multipart(parcel.frames, zmq.NOBLOCK)
+                except zmq.Again:
+                    return
+                self._in_flight[parcel.sequence] = now
             self._unsent.popleft()
 
-    def _drop_oldest(self) -> Parcel:
-        oldest = self._kept.popleft()
-        self._kept_records -= oldest.records
-        self._kept_bytes -= oldest.size
-        return oldest
+    def _send_again(self, now: float) -> None:
+        """Queue what was sent long ago and never reported as committed."""
+        late = [each for each, at in self._in_flight.items() if now - at > RESEND_AFTER_S]
+        for sequence in reversed(late):
+            del self._in_flight[sequence]
+            self._unsent.appendleft(sequence)
 
-    def _resend_all(self, now: float) -> None:
-        self._unsent = deque(self._kept)
-        self._progress_at = now
+    def _forget(self, sequence: int) -> int:
+        """Keep a parcel no longer; return how many records were in it."""
+        self._in_flight.pop(sequence, None)
+        parcel = self._kept.pop(sequence, None)
+        if parcel is None:
+            return 0
+        self._kept_records -= parcel.records
+        self._kept_bytes -= parcel.size
+        return parcel.records
 
     def _bound(self) -> None:
         while self._kept_records > self._backlog or self._kept_bytes > self._backlog_bytes:
-            oldest = self._drop_oldest()
-            self.dropped += oldest.records
-            if self._unsent and self._unsent[0] is oldest:
-                self._unsent.popleft()
+            self.dropped += self._forget(next(iter(self._kept)))

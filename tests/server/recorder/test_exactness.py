@@ -72,7 +72,7 @@ def test_streaming_equals_batch(steps: list[Any], calendar: Any, days: int) -> N
 
 def test_a_long_history_stays_exact(tmp_path: Path) -> None:
     """3,000 trades over three accounts, shuffled within a fortnight, with restarts in between."""
-    random_ = random.Random(11)
+    random_ = random.Random(11)  # noqa: S311 - amounts, no secrets
     url = f"sqlite:///{tmp_path / 'ledger.sqlite3'}"
     newest: dict[tuple[str, str], dict[str, Any]] = {}
     recorder = Recorder(url, calendar="weekdays")

@@ -50,6 +50,12 @@ def receive(
     return found
 
 
+def confirm(socket: zmq.Socket[bytes], peer: bytes, *sequences: int) -> None:
+    """Report parcels as committed."""
+    frame = b"".join(sequence.to_bytes(8, "big") for sequence in sequences)
+    socket.send_multipart([peer, COMMITTED, frame])
+
+
 def test_records_are_kept_until_committed_and_sent_again(
     tmp_path: Path, context: zmq.Context[zmq.Socket[bytes]]
 ) -> None:
@@ -71,7 +77,12 @@ def test_records_are_kept_until_committed_and_sent_again(
     socket.send_multipart([peer, HELLO])
     again = [ids for _, _, ids in receive(socket, sender)]
     assert again == [["id-1"], ["id-2"], ["id-3"]]
-    socket.send_multipart([peer, COMMITTED, (4).to_bytes(8, "big")])
+    confirm(socket, peer, 4)
+    for _ in range(20):
+        sender.service(time.monotonic())
+        time.sleep(0.01)
+    assert sender.uncommitted == 2  # those before it may have been lost on the way
+    confirm(socket, peer, 2, 3)
     deadline = time.monotonic() + 5
     while not sender.is_settled and time.monotonic() < deadline:
         sender.service(time.monotonic())

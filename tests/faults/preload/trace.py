@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
 import struct
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
-
-import pytest
 
 HEADER = struct.Struct("<QIIQQ")
 CREATE, WRITE, TRUNCATE, SYNC, UNLINK, RENAME, SYNC_FOLDER = range(1, 8)
@@ -27,20 +22,6 @@ class Operation(NamedTuple):
     path: str
     offset: int
     data: bytes
-
-
-def preload(folder: Path) -> Path:
-    """Compile the library to be preloaded, or skip the test where there is no compiler."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("a C compiler is missing where CI=true: run make conformance first")
-        pytest.skip("a C compiler is missing")
-    library = folder / "disk.so"
-    command = [compiler, "-std=c11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-O1"]
-    source = Path(__file__).with_name("disk.c")
-    subprocess.run([*command, str(source), "-o", str(library), "-ldl"], check=True)
-    return library
 
 
 def read(trace: Path) -> list[Operation]:
