@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import zmq
 
-from tickserve_client.messages import Ack, Batch, Equity, Hello, Label, Outcome
+from tickserve_client.messages import Ack, Outcome
 from tickserve_registry.trading_calendar import Calendar
 from tickserve_server.parcel import Packer, Record
 from tickserve_server.recorder.committer import Committer
@@ -158,6 +158,3 @@ def _uuid7(milliseconds: int) -> str:
     """A UUID of version 7 made at that time."""
     value = (milliseconds << 80) | (0x7 << 76) | (0b10 << 62) | (uuid.uuid4().int & ((1 << 62) - 1))
     return str(uuid.UUID(int=value))
-
-
-__all__ = ["BUILD", "OTHER", "Batch", "Equity", "Hello", "Label", "Recorder", "outcome"]

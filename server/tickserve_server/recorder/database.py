@@ -100,6 +100,7 @@ class Database:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            self.release()
             raise LedgerUnusable(url=self.shown, reason=TAKEN) from error
 
     def claim_with(self, connection: sa.Connection) -> None:

@@ -106,9 +106,7 @@ SOURCES: dict[str, Source] = {
 def count(reader: LedgerReader, name: str, *, since: int | None, until: int | None) -> int:
     """Return how many rows of the ledger an export of a source reads."""
     source = SOURCES[name]
-    query = sa.select(sa.func.count().label("n")).select_from(source.table)
-    (row,) = reader.rows(query.where(*_between(source, since, until)))
-    return int(row["n"])
+    return reader.count(source.table, *_between(source, since, until))
 
 
 def export(

@@ -62,11 +62,17 @@ class Ledger:
             log.error("ledger_set_aside", file=str(found[0]), reason=found[1])
         self._engine = self.database.writer()
         self._statements = _Statements(self.database)
-        self._connection = guarded(self.database.shown, self._connect)
         self._transaction: sa.RootTransaction | None = None
         self._is_in_doubt = False
         self.identity = ""
-        self.position: int = guarded(self.database.shown, self._prepare)
+        self.position = 0
+        with contextlib.ExitStack() as undone:
+            undone.callback(self.database.release)
+            undone.callback(self._engine.dispose)
+            self._connection = guarded(self.database.shown, self._connect)
+            undone.callback(self._connection.close)
+            self.position = guarded(self.database.shown, self._prepare)
+            undone.pop_all()
 
     def begin(self) -> None:
         """Open the transaction of this turn."""
@@ -143,7 +149,7 @@ class Ledger:
 
     def add_new(self, table: sa.Table, row: Row) -> bool:
         """Insert a row unless there is one with its key; return whether it was new."""
-        return bool(self._connection.execute(self._statements.add[table.name], [row]).rowcount)
+        return self._connection.execute(self._statements.add_counted[table.name], row).rowcount == 1
 
     def all(self, table: sa.Table) -> Iterator[Row]:
         """Return every row of a table."""
@@ -203,8 +209,10 @@ class Ledger:
     def _connect(self) -> sa.Connection:
         connection = self._engine.connect()
         if self.database.dialect == "postgresql":
-            with connection.begin():
+            with contextlib.ExitStack() as undone, connection.begin():
+                undone.callback(connection.close)
                 self.database.claim_with(connection)
+                undone.pop_all()
         return connection
 
     def _prepare(self) -> int:
@@ -273,6 +281,10 @@ class _Statements:
         self.put = {name: _put(database, table) for name, table in tables.items()}
         self.add = {
             name: database.insert(table).on_conflict_do_nothing() for name, table in tables.items()
+        }
+        self.add_counted = {
+            name: statement.execution_options(preserve_rowcount=True)
+            for name, statement in self.add.items()
         }
         self.parked = {
             table.name: sa.select(table).where(

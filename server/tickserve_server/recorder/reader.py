@@ -112,16 +112,13 @@ class LedgerReader:
 
     def parked(self) -> dict[str, int]:
         """Return how many outcomes and labels wait for their prediction."""
+        return {each.name: self.count(each, each.c.build.is_(None)) for each in (outcomes, labels)}
+
+    def count(self, table: sa.Table, *conditions: sa.ColumnElement[bool]) -> int:
+        """Return how many rows of a table meet conditions."""
+        query = sa.select(sa.func.count()).select_from(table).where(*conditions)
         with self._engine.connect() as connection:
-            return {
-                table.name: int(
-                    connection.execute(
-                        sa.select(sa.func.count()).where(table.c.build.is_(None))
-                    ).scalar()
-                    or 0
-                )
-                for table in (outcomes, labels)
-            }
+            return int(connection.execute(query).scalar() or 0)
 
     def trades(self, chosen: TradeFilter, *, limit: int | None) -> Iterator[dict[str, Any]]:
         """Return trades, the newest closed first, as dictionaries."""

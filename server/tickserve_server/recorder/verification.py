@@ -36,10 +36,7 @@ def verify(
     reader: LedgerReader, *, profile: Callable[[str], Profile], default_capital: float
 ) -> Report:
     """Read everything; a build whose record is being made anew has none to be compared."""
-    counts = {
-        name: next(iter(reader.rows(sa.select(sa.func.count().label("n")).select_from(table))))["n"]
-        for name, table in COUNTED.items()
-    }
+    counts = {name: reader.count(table) for name, table in COUNTED.items()}
     problems = [
         *reader.integrity(),
         *_wrong_tracks(reader, profile, default_capital),
