@@ -167,6 +167,7 @@ def load_settings(
             _assign(tree, dotted.split("."), value, source=f"--{dotted}")
     settings = _convert(tree, source="command line", strict=False)
     _require_loopback(settings.endpoints)
+    _require_local_address(settings.ops.listen)
     return settings
 
 
@@ -237,6 +238,14 @@ def _require_loopback(endpoints: Endpoints) -> None:
                 problem=f"{endpoint!r} listens beyond loopback, where anyone could trade on it "
                 "or feed it; use 127.0.0.1 or ipc",
             )
+
+
+def _require_local_address(address: str) -> None:
+    """Refuse an address of the metrics that is not HOST:PORT on loopback; none at all is fine."""
+    host, _, port = address.rpartition(":")
+    if address and not (port.isdigit() and _is_loopback(host)):
+        problem = f"{address!r} is not HOST:PORT on loopback, such as 127.0.0.1:9464"
+        raise SettingsError(source="ops.listen", problem=problem)
 
 
 def _is_loopback(host: str) -> bool:

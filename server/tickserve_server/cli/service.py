@@ -21,6 +21,7 @@ STORAGE = typer.Option(None, "--storage", help=r"Storage root. \[default: ./mode
 PREDICT = typer.Option(None, "--predict", help=r"Endpoint. \[default: tcp://127.0.0.1:5555]")
 FEEDBACK = typer.Option(None, "--feedback", help=r"Endpoint. \[default: tcp://127.0.0.1:5556]")
 EVENTS = typer.Option(None, "--events", help=r"Endpoint. \[default: tcp://127.0.0.1:5557]")
+OPS = typer.Option(None, "--ops", help=r"Metrics over HTTP: HOST:PORT. \[default: nowhere]")
 LEDGER = typer.Option(None, "--ledger", help=r"Database. \[default: SQLite in the storage]")
 
 
@@ -37,6 +38,7 @@ def serve(  # noqa: PLR0917 - Typer passes options by name
     feedback: str | None = FEEDBACK,
     events: str | None = EVENTS,
     ledger: str | None = LEDGER,
+    ops: str | None = OPS,
 ) -> None:
     """Run the daemon in the foreground; SIGTERM or Ctrl-C ends it cleanly."""
     settings = resolve(
@@ -47,6 +49,7 @@ def serve(  # noqa: PLR0917 - Typer passes options by name
             "endpoints.feedback": feedback,
             "endpoints.events": events,
             "ledger.url": ledger,
+            "ops.listen": ops,
         },
     )
     configure_logging(settings.logging, process="supervisor")

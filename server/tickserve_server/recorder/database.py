@@ -32,6 +32,7 @@ PRAGMAS = (
 ADVISORY_LOCK = 0x7469636B73657276
 """`tickserv`: the lock of a PostgreSQL database's one recorder."""
 
+MAGIC = b"SQLite format 3\x00"
 PARTS = ("", "-wal", "-shm")
 
 
@@ -91,6 +92,7 @@ class Database:
         """
         if self.file is None:
             return
+        self._require_ours(self.file)
         try:
             _make_folder(self.file.parent)
             self._lock = Path(f"{self.file}.lock").open("a+")  # noqa: SIM115 - held until the end
@@ -102,6 +104,15 @@ class Database:
         except OSError as error:
             self.release()
             raise LedgerUnusable(url=self.shown, reason=TAKEN) from error
+
+    def _require_ours(self, file: Path) -> None:
+        """Refuse somebody's file that is no database and never was: it is not ours to move away."""
+        if Path(f"{file}.lock").exists() or not file.is_file():
+            return
+        with file.open("rb") as content:
+            head = content.read(len(MAGIC))
+        if head and head != MAGIC and any(head):
+            raise LedgerUnusable(url=self.shown, reason="the file is no SQLite database")
 
     def claim_with(self, connection: sa.Connection) -> None:
         """Become the one recorder of a PostgreSQL database for as long as the connection lasts."""

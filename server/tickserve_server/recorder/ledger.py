@@ -149,7 +149,8 @@ class Ledger:
 
     def add_new(self, table: sa.Table, row: Row) -> bool:
         """Insert a row unless there is one with its key; return whether it was new."""
-        return self._connection.execute(self._statements.add_counted[table.name], row).rowcount == 1
+        added = self._connection.execute(self._statements.add_counted[table.name], row)
+        return bool(added.rowcount == 1)
 
     def all(self, table: sa.Table) -> Iterator[Row]:
         """Return every row of a table."""

@@ -63,6 +63,15 @@ class Profile(NamedTuple):
     reference: Reference | None
 
 
+class ServedFigures(NamedTuple):
+    """Rows answered, refusals by code, durations, and what the serving process last told."""
+
+    answered: int
+    errors: dict[str, int]
+    latency: LatencyHistogram
+    served: dict[str, Any] | None
+
+
 class _Trading:
     """A build's track record, or the changes since it was found to be outdated."""
 
@@ -347,10 +356,13 @@ class LiveBook:
             tally = self._serving.get(build)
             return LatencyHistogram() if tally is None else tally.latency
 
-    def tallies(self) -> dict[str, tuple[int, dict[str, int], LatencyHistogram]]:
-        """Return rows answered, errors and latencies of every build."""
+    def tallies(self) -> dict[str, ServedFigures]:
+        """Return what every build has answered."""
         with self._lock:
-            return {b: (t.answered, t.errors, t.latency) for b, t in self._serving.items()}
+            return {
+                build: ServedFigures(tally.answered, tally.errors, tally.latency, tally.served)
+                for build, tally in self._serving.items()
+            }
 
     def marked_drawdown(self, runs: Iterable[Run]) -> float | None:
         """Return the largest drawdown that runs have marked, None where none has."""

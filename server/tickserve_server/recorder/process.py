@@ -15,6 +15,8 @@ from tickserve_registry.layout import Layout
 from tickserve_registry.model_registry import ModelRegistry
 from tickserve_server.admin import Admin
 from tickserve_server.child import Lifeline, Termination, bind
+from tickserve_server.ops.http import MetricsServer
+from tickserve_server.ops.metrics import Gauges, LiveMetrics
 from tickserve_server.recorder.builds import Builds
 from tickserve_server.recorder.committer import CannotStore, Committer
 from tickserve_server.recorder.events import EventPublisher
@@ -118,6 +120,7 @@ class RecorderProcess:
             hand_over=self._committer.hand_over,
             clock=now_ms,
         )
+        self._metrics = self._serve_metrics(settings.ops.listen)
         self._schedule = Schedule()
         self._schedule.every(settings.recorder.writeback_seconds, self._writeback.write_changed)
         self._schedule.every(settings.recorder.metric_log_seconds, self._writeback.log_all)
@@ -151,6 +154,19 @@ class RecorderProcess:
         socket.maxmsgsize = self._settings.serving.max_tensor_bytes
         bind(socket, endpoint, name=name)
         return socket
+
+    def _serve_metrics(self, address: str) -> MetricsServer | None:
+        if not address:
+            return None
+        gauges = Gauges(
+            outcomes=lambda: dict(self._feedback.counts),
+            commits=lambda: self._committer.seconds,
+            failed_turns=lambda: self._committer.failures,
+            writeback_age_s=lambda: self._writeback.age_s,
+            dropped=lambda: self._records.dropped,
+            parked=lambda: self._feedback.parked,
+        )
+        return MetricsServer(address, LiveMetrics(self._book, gauges))
 
     def _turn(self) -> bool:
         """Store all that waits in one transaction; return whether there was anything."""
@@ -225,6 +241,8 @@ class RecorderProcess:
 
     def _close(self) -> None:
         self._admin.close()
+        if self._metrics is not None:
+            self._metrics.close()
         for socket in self._sockets:
             socket.close()
         self._reader.close()

@@ -30,6 +30,8 @@ class ServingTally:
         self._inputs = None if reference is None else InputCounts(reference)
         self._past = _Life()
         self._present = _Life()
+        self.served: dict[str, Any] | None = None
+        """What a serving process told last: digest, engine and how long it took to load."""
 
     def add_rows(self, rows: int, records: list[Record]) -> None:
         """Count recorded rows and, where there is a reference, the inputs of their records."""
@@ -42,6 +44,7 @@ class ServingTally:
         """Take the newest figures of a serving process."""
         if model["loaded_at"] != self._present.loaded_at:
             self._past = self._both()
+        self.served = model
         self._present = _Life(
             loaded_at=model["loaded_at"],
             answered=model["predictions"],

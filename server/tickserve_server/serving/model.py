@@ -62,6 +62,7 @@ class LiveModel:
         *,
         native: Callable[[ServingModel], Predict],
     ) -> None:
+        began = time.perf_counter()
         metadata = source.metadata
         self.entry: Entry = source.entry
         self.build = source.entry.build
@@ -102,6 +103,7 @@ class LiveModel:
             self.is_slow = self._warm_up(self.engine) > SLOW_ROW_NS
             if not (self.contract.window or self.is_slow):
                 self.ask = compile_row(self.contract, self.engine)
+        self.load_seconds = time.perf_counter() - began
 
     def act(self, output: float) -> Action:
         """Return what the thresholds make of an output, for a model that `acts`."""
@@ -192,6 +194,7 @@ class LiveModel:
             "build": self.build,
             "digest": self.digest,
             "loaded_at": self.loaded_at,
+            "load_seconds": self.load_seconds,
             "engine": "onnxruntime" if isinstance(self.engine, Engine) else "native",
             "predictions": self.predictions,
             "errors": dict(self.errors),

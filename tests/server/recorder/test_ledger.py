@@ -117,12 +117,22 @@ def test_a_corrupt_ledger_is_set_aside(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_set_aside(tmp_path: Path) -> None:
     """As a disk may leave it: zeros, or something else's content."""
     file = tmp_path / "ledger.sqlite3"
+    Path(f"{file}.lock").touch()
     for content in (b"\x00" * 10_000, b"not a database at all, but longer than a header" * 100):
         file.write_bytes(content)
         ledger = Ledger(f"sqlite:///{file}")
         assert ledger.set_aside is not None
         assert ledger.set_aside.file.read_bytes() == content
         ledger.close()
+
+
+def test_somebodys_file_is_left_alone(tmp_path: Path) -> None:
+    """What is no database, and no recorder's file, is refused and not moved."""
+    file = tmp_path / "notes.txt"
+    file.write_text("buy low, sell high")
+    with pytest.raises(LedgerUnusable, match="no SQLite database"):
+        Ledger(f"sqlite:///{file}")
+    assert [each.name for each in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_verification_finds_what_was_changed_by_hand(ledger_url: str) -> None:

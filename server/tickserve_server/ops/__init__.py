@@ -1,0 +1,1 @@
+"""Operations: metrics over HTTP for whoever watches the daemon."""
