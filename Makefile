@@ -30,7 +30,7 @@ demo: venv ## train, serve, trade, promote, measure: the whole way in 90 seconds
 	@$(BIN)/tickserve demo $(ARGS)
 
 test: venv ## run the test suite
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 conformance: venv ## bots in Node and C against the daemon; installs what they need where it can
 	@tests/conformance/install

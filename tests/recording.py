@@ -24,6 +24,7 @@ from tickserve_server.recorder.records import RecordReceiver
 
 BUILD = "eurusd_1h_xgb_trend_v1_20250101"
 OTHER = "eurusd_1h_xgb_trend_v2_20250102"
+KNOWN = frozenset({BUILD, OTHER})
 ARRIVAL_MS = 2_000
 
 
@@ -37,6 +38,7 @@ class Recorder:
         calendar: Calendar = "24x7",
         profile: Profile | None = None,
         default_capital: float = 10_000.0,
+        builds: frozenset[str] | set[str] = KNOWN,
     ) -> None:
         self.ledger = Ledger(url)
         self.reader = LedgerReader(self.ledger.database)
@@ -46,7 +48,7 @@ class Recorder:
         self.feedback = Feedback(
             self.ledger,
             self.book,
-            knows_build=lambda build: build in {BUILD, OTHER},
+            knows_build=lambda build: build in builds,
             clock=lambda: self.now,
             latest=lambda: self.now,
         )

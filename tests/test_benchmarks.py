@@ -25,6 +25,10 @@ from benchmarks.peers import http_load
         (["reload_soak", "--reloads", "20"], "descriptors"),
         (["many_models", "--models", "5"], "MiB a model"),
         (["records", "--seconds", "0.5"], ", 0 lost, 0 errors"),
+        (
+            ["outcomes", "--outcomes", "2000", "--builds", "5", "--steps", "1", "--singles", "500"],
+            "low load p50",
+        ),
         (["wire_parity", "--rows", "1000"], "MessagePack  tensor"),
     ],
 )

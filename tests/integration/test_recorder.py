@@ -29,9 +29,9 @@ PATIENCE_S = 15.0
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
+def service(tmp_path: Path, ledger_url: str) -> Iterator[Service]:
     """A daemon with one production model that writes back every half second."""
-    made = Service(tmp_path, writeback_seconds=0.5)
+    made = Service(tmp_path, writeback_seconds=0.5, settings={"LEDGER__URL": ledger_url})
     registry = ModelRegistry(made.storage)
     registry.save_model(train(trees=10), model_info(), environment="production")
     with made:

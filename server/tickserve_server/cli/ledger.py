@@ -117,11 +117,12 @@ def verify(
     from tickserve_server.recorder.verification import verify as verified
 
     settings = resolve(config, {"storage": storage, "ledger.url": ledger})
-    registry = ModelRegistry(settings.storage_root)
-    builds = Builds(
-        registry, Layout(settings.storage_root).catalog, calendars=settings.recorder.calendars
-    )
     with _reading(settings) as reader, _working("reading every trade"):
+        builds = Builds(
+            ModelRegistry(settings.storage_root),
+            Layout(settings.storage_root).catalog,
+            calendars=settings.recorder.calendars,
+        )
         report = verified(
             reader, profile=builds.profile, default_capital=settings.recorder.default_capital
         )

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 import structlog
 
 from tickserve_client.messages import Ack
+from tickserve_server.errors import LedgerUnusable
 from tickserve_server.latency import LatencyHistogram
 from tickserve_server.parcel import open_parcel
 from tickserve_server.recorder import schema
@@ -93,7 +94,7 @@ class Committer:
                 done = self._store(requests)
         except sa.exc.DBAPIError as error:
             raise self._failed(" ".join(str(error.orig).split())) from error
-        except (CannotStore, LogInDoubt) as error:
+        except (CannotStore, LedgerUnusable, LogInDoubt) as error:
             raise self._failed(str(error)) from error
         except BaseException:
             self._ledger.rollback()

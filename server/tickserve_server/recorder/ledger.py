@@ -99,8 +99,9 @@ class Ledger:
         Raises LogInDoubt while that is not possible.
         """
         self._transaction = None
-        self._connection.invalidate()
-        self._connection.close()
+        if not self._connection.closed:
+            self._connection.invalidate()
+            self._connection.close()
         self._connection = self._connect()
         if self._is_in_doubt and self.database.file is not None and self.empty_log():
             raise LogInDoubt("what a failed commit left behind cannot be written to the database")

@@ -13,7 +13,7 @@ import structlog
 from tickserve_server.errors import DaemonError
 from tickserve_server.recorder import schema
 from tickserve_server.recorder.committer import Task
-from tickserve_server.recorder.export import SOURCES, Exported, export
+from tickserve_server.recorder.export import SOURCES, Exported, count, export
 from tickserve_server.recorder.ledger import Ledger
 from tickserve_server.recorder.reader import LedgerReader
 from tickserve_server.settings import RetentionSettings
@@ -64,12 +64,11 @@ class Retention:
         if not self._export:
             self._hand_over(_expiry(source, limit))
             return
+        if not count(self._reader, source, since=None, until=limit):
+            return
         stamp = dt.datetime.fromtimestamp(self._clock() / 1000, dt.UTC).strftime("%Y%m%dT%H%M%S%fZ")
         file = self._folder / source / f"{source}-{stamp}.parquet"
         done = export(self._reader, source, file, until=limit)
-        if not done.keys:
-            file.unlink()
-            return
         log.info("exported", source=source, file=str(file), rows=done.rows)
         self._hand_over(_noted(done, at=self._clock()))
         for start in range(0, len(done.keys), MOST_KEYS):

@@ -29,6 +29,7 @@ SNAPSHOT = ("sharpe_ratio", "max_drawdown", "win_rate", "profit_factor", "n_trad
 EARLIER = (*SNAPSHOT, "period_start", "period_end", "as_of", "ledger")
 MOST_EARLIER = 5
 HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 LATE_PERIODS = 3
 LATE_S = 10.0
 
@@ -66,6 +67,7 @@ class WriteBack:
         self._clock = clock
         self._writing = threading.Lock()
         self._done_at = time.monotonic()
+        self._today = -1
         self.took_s = 0.0
         """How long the last run took."""
         self.failures: dict[str, str] = {}
@@ -88,6 +90,7 @@ class WriteBack:
         """Write each build that has changed; one that fails is tried again next time."""
         with self._writing:
             started = time.monotonic()
+            self._notice_new_day()
             self._renew()
             changed = sorted(self._book.take_changed())
             failed = [build for build in changed if not self._write(build)]
@@ -112,6 +115,13 @@ class WriteBack:
         self.write_changed()
         self.log_all()
         self._metric_log.close()
+
+    def _notice_new_day(self) -> None:
+        """Have all builds written when a day is over, which then counts in the daily returns."""
+        today = self._clock() // DAY_MS
+        if today != self._today:
+            self._today = today
+            self._book.mark_changed(self._book.builds())
 
     def _renew(self) -> None:
         """Make anew from the ledger what late or corrected feedback has outdated."""
@@ -156,6 +166,8 @@ class WriteBack:
         block["ledger"] = self._ledger
         block["earlier"] = _earlier(past, ledger=self._ledger)
         block["history"] = _history(past, block, now=now, days=self._settings.history_days)
+        if _tells_nothing_new(past, block):
+            return
         self._registry.record_live_performance(build, block)
         self._hand_over(_stored_snapshot(build, block, now))
         figures = {name: block[name] for name in SNAPSHOT}
@@ -168,6 +180,17 @@ class WriteBack:
         drawdown = self._book.marked_drawdown(alone)
         status = "ok" if drawdown is not None else "runs_trade_others" if shared else "no_snapshots"
         return {"max_drawdown_marked": drawdown, "max_drawdown_marked_status": status}
+
+
+def _tells_nothing_new(past: dict[str, Any], block: dict[str, Any]) -> bool:
+    """Whether a block differs from the one in the metadata by when it was made alone."""
+    return {**past, "as_of": None} == {**_as_read(block), "as_of": None}
+
+
+def _as_read(block: dict[str, Any]) -> dict[str, Any]:
+    """Return a block as it comes back from its file."""
+    read: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(block))
+    return read
 
 
 def _stored_snapshot(build: str, block: dict[str, Any], now: int) -> Task:

@@ -32,6 +32,9 @@ COMMANDS = [
     "import",
     "history",
     "next-version",
+    "live",
+    "trades",
+    "export",
 ]
 
 Run = Callable[..., Result]
@@ -54,7 +57,8 @@ def run(storage: Path) -> Run:
     """Return a function that runs a command on the storage, as `main` does."""
 
     def invoke(*arguments: str, root: Path = storage) -> Result:
-        return CliRunner().invoke(app, [*arguments, "--storage", str(root)])
+        screen = {"COLUMNS": None}  # a pipe, whatever the tests run in
+        return CliRunner().invoke(app, [*arguments, "--storage", str(root)], env=screen)
 
     return invoke
 
