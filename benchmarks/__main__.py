@@ -20,6 +20,7 @@ BENCHMARKS = (
     "records",
     "outcomes",
     "kill_storm",
+    "faults",
     "wire_parity",
     "registry_costs",
     "parity",

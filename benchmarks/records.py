@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -13,9 +15,9 @@ import msgspec
 import numpy as np
 
 from benchmarks.batches import batch_frames
-from benchmarks.daemon import Service, model_info, train
+from benchmarks.daemon import Service, model_info, running, train
 from benchmarks.load import Load, Result
-from benchmarks.round_trip import request
+from benchmarks.round_trip import percentile, request
 from tickserve_registry.model_registry import ModelRegistry
 
 CLIENTS = 32
@@ -26,20 +28,55 @@ def main(options: Sequence[str]) -> None:
     """Count what clients were answered and what the ledger holds after the daemon's end."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each turn")
-    seconds = parser.parse_args(options).seconds
+    parser.add_argument("--repeats", type=int, default=5, help="of the comparison of p99")
+    chosen = parser.parse_args(options)
+    seconds = chosen.seconds
     rows = np.random.default_rng(5).normal(size=(BATCH_ROWS, 5)).astype("<f4")
-    _turn("single rows", [msgspec.msgpack.encode(request(5))], CLIENTS, 1, seconds)
+    single = [msgspec.msgpack.encode(request(5))]
+    _turn("single rows", single, CLIENTS, 1, seconds)
+    _turn("single rows, recorder killed half-way", single, CLIENTS, 1, seconds, kill=True)
     _turn(f"batches of {BATCH_ROWS:,}", batch_frames(rows), 2, BATCH_ROWS, seconds)
+    _with_and_without(chosen.repeats, seconds / chosen.repeats)
 
 
-def _turn(name: str, body: list[bytes], clients: int, rows: int, seconds: float) -> None:
+def _with_and_without(repeats: int, seconds: float) -> None:
+    """Compare what clients wait when their rows are recorded, and when they are history."""
+    recorded = request(5)
+    history = msgspec.structs.replace(recorded, log=False)
+    with running() as service:
+        bodies = [msgspec.msgpack.encode(each) for each in (recorded, history)]
+        for clients in (1, CLIENTS):
+            loads = [
+                Load(service.endpoints.predict, [body], clients=clients, expect=b"output")
+                for body in bodies
+            ]
+            waited: list[list[int]] = [[], []]
+            for _ in range(repeats):
+                for place, load in enumerate(loads):
+                    waited[place] += load.run(seconds).durations
+            for load in loads:
+                load.close()
+            with_p99, without_p99 = (percentile(durations, 0.99) for durations in waited)
+            print(
+                f"{clients} clients: p99 {with_p99:.0f} µs with records, {without_p99:.0f} µs "
+                f"without, ratio {with_p99 / without_p99:.2f}"
+            )
+
+
+def _turn(
+    name: str, body: list[bytes], clients: int, rows: int, seconds: float, *, kill: bool = False
+) -> None:
     with TemporaryDirectory() as folder:
         service = Service(Path(folder))
         registry = ModelRegistry(str(service.storage))
         registry.save_model(train(), model_info(), environment="production")
         with service:
             load = Load(service.endpoints.predict, body, clients=clients, expect=b"prediction_id")
-            result: Result = load.run(seconds)
+            load.begin(seconds)
+            if kill:
+                time.sleep(seconds / 2)
+                os.kill(service.child("recorder"), signal.SIGKILL)
+            result: Result = load.end()
             load.close()
             stopped = time.perf_counter()
             service.stop()

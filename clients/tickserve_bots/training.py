@@ -21,8 +21,8 @@ from tickserve_bots.strategy import ThresholdStrategy
 from tickserve_bots.terms import Terms
 from tickserve_registry.evaluation import performance_block
 from tickserve_registry.metadata import Input, Output
-from tickserve_registry.trading_calendar import Calendar
 from tickserve_registry.replay import Predict
+from tickserve_registry.trading_calendar import Calendar
 
 FEATURES = tuple(KIT)
 HORIZON_BARS = 6
