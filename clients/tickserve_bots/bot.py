@@ -15,8 +15,16 @@ from tickserve_bots.bars import Bars, eurusd_hours, replay
 from tickserve_bots.broker import Costs, PaperBroker, Trade
 from tickserve_bots.features import FeatureStream
 from tickserve_bots.journal import Journal, trade_line
-from tickserve_bots.strategy import RANGE, ThresholdStrategy
-from tickserve_client import Client, ClientError, ModelCard, Prediction, ServerError
+from tickserve_bots.strategy import HORIZON_BARS, RANGE, ThresholdStrategy
+from tickserve_client import (
+    Client,
+    ClientError,
+    Equity,
+    Label,
+    ModelCard,
+    Prediction,
+    ServerError,
+)
 
 STARTING_EQUITY = 10_000.0
 DEADLINE_S = 0.25
@@ -25,6 +33,9 @@ DEADLINE_S = 0.25
 REPORT_PATIENCE_S = 30.0
 REPORT_TIMEOUT_S = 2.0
 REPORT_PAUSE_S = 0.2
+TOLD_TOGETHER = 40
+"""Labels and snapshots of equity sent in one message."""
+
 HISTORY_BARS = 100
 
 
@@ -59,6 +70,9 @@ class DemoBot:
         self._features = FeatureStream(bars.first(history), self._card.features)
         self._ranges = FeatureStream(bars.first(history), [RANGE])
         self._range = math.nan
+        self._asked: dict[int, str] = {}
+        self._told: list[Label | Equity] = []
+        self._earned = 0.0
         self._rows: collections.deque[dict[str, float]] = collections.deque(
             maxlen=self._card.input.get("length", 1)
         )
@@ -77,6 +91,7 @@ class DemoBot:
         closed = self._broker.finish(self._bars, last)
         if closed is not None:
             self._settle(closed)
+        self._tell(at_least=1)
         self._trades.close()
         self._requests.close()
 
@@ -94,6 +109,8 @@ class DemoBot:
         if closed is not None:
             self._settle(closed)
         prediction = self._ask(index)
+        self._look_back(index, prediction)
+        self._tell(at_least=TOLD_TOGETHER)
         if prediction is None or not self._broker.is_flat:
             return
         order = self._strategy.order(
@@ -104,6 +121,32 @@ class DemoBot:
         )
         if order is not None:
             self._broker.submit(order)
+
+    def _look_back(self, index: int, prediction: Prediction | None) -> None:
+        """Note equity at this close, and whether the model was right some bars ago."""
+        close, at = self._bars.close, int(self._bars.times[index]) + self._bars.step_ms
+        client, earned = self._client, self._earned + self._broker.open_pnl(self._bars, index)
+        equity = STARTING_EQUITY + earned
+        self._told.append(Equity(bot=client.bot, run=client.run, at=at, equity=equity))
+        asked = self._asked.pop(index - HORIZON_BARS, None)
+        if asked is not None:
+            rose = float(close[index] > close[index - HORIZON_BARS])
+            self._told.append(Label(prediction_id=asked, value=rose, at=at))
+        if prediction is not None and prediction.prediction_id is not None:
+            self._asked[index] = prediction.prediction_id
+
+    def _tell(self, *, at_least: int) -> None:
+        """Send labels and equity when there are enough; what fails is sent with the next."""
+        if len(self._told) < at_least:
+            return
+        try:
+            ack = self._client.tell(self._told, timeout=REPORT_TIMEOUT_S)
+        except ServerError:
+            raise
+        except ClientError:
+            return
+        if ack.status != "retry":
+            self._told = []
 
     def _ask(self, index: int) -> Prediction | None:
         """Ask the model about the bar that has closed; log the request whatever comes of it."""
@@ -128,6 +171,7 @@ class DemoBot:
 
     def _settle(self, trade: Trade) -> None:
         """Log a closed trade, then report it until it is acknowledged as stored."""
+        self._earned += trade.pnl
         self._trades.write(
             trade_line(trade, bot=self._settings.name, account=str(self._client.account))
         )

@@ -70,6 +70,15 @@ class PaperBroker:
         """Whether there is neither a position nor a waiting order."""
         return self._position is None and self._order is None
 
+    def open_pnl(self, bars: Bars, index: int) -> float:
+        """Return what the open position would earn at a bar's close, before its fees."""
+        position = self._position
+        if position is None:
+            return 0.0
+        sign = _sign(position.order.side)
+        price = float(bars.close[index]) - sign * self._costs.spread / 2
+        return sign * (price - position.entry_price) * position.order.qty
+
     def submit(self, order: Order) -> None:
         """Accept an order for the next bar's open."""
         self._order = order

@@ -14,9 +14,9 @@ from torch import nn
 
 from tickserve_bots.bars import eurusd_hours
 from tickserve_bots.features import matrix
+from tickserve_bots.strategy import HORIZON_BARS
 from tickserve_bots.training import (
     FEATURES,
-    HORIZON_BARS,
     PRETRAINED,
     TRAIN,
     targets,

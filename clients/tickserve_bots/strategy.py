@@ -7,6 +7,9 @@ from typing import Any
 
 from tickserve_bots.broker import Order
 
+HORIZON_BARS = 6
+"""What the models predict: whether the close that many bars ahead is higher."""
+
 RANGE = "atr_14"
 """The feature that stops are multiples of."""
 

@@ -17,7 +17,7 @@ from tickserve_bots.broker import Costs
 from tickserve_bots.evaluation import replayed_span
 from tickserve_bots.features import KIT, WARM_UP_BARS, definitions, matrix
 from tickserve_bots.inputs import Inputs
-from tickserve_bots.strategy import ThresholdStrategy
+from tickserve_bots.strategy import HORIZON_BARS, ThresholdStrategy
 from tickserve_bots.terms import Terms
 from tickserve_registry.evaluation import performance_block
 from tickserve_registry.metadata import Input, Output
@@ -25,9 +25,6 @@ from tickserve_registry.replay import Predict
 from tickserve_registry.trading_calendar import Calendar
 
 FEATURES = tuple(KIT)
-HORIZON_BARS = 6
-"""The target: whether the close that many bars ahead is higher."""
-
 TRAIN = Span(start=WARM_UP_BARS, end=2_000)
 TUNE = Span(start=2_000, end=2_500)
 VALIDATE = Span(start=2_500, end=3_500)

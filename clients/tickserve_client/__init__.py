@@ -7,7 +7,7 @@ from tickserve_client.errors import (
     RequestTimeout,
     ServerError,
 )
-from tickserve_client.messages import Ack, ModelCard, Prediction, Welcome
+from tickserve_client.messages import Ack, Equity, Label, ModelCard, Outcome, Prediction, Welcome
 from tickserve_client.sync import Client
 
 __all__ = [
@@ -15,7 +15,10 @@ __all__ = [
     "Client",
     "ClientError",
     "ConnectionFailed",
+    "Equity",
+    "Label",
     "ModelCard",
+    "Outcome",
     "Prediction",
     "ProtocolError",
     "RequestTimeout",

@@ -14,8 +14,11 @@ import zmq
 from tickserve_client.errors import ConnectionFailed, RequestTimeout
 from tickserve_client.messages import (
     Ack,
+    Batch,
+    Equity,
     Features,
     Hello,
+    Label,
     Message,
     ModelCard,
     ModelList,
@@ -193,6 +196,18 @@ class Client:
         )
         wait = FEEDBACK_TIMEOUT_S if timeout is None else timeout
         ack: Ack = expect(self._recorder().request(outcome, op="outcome", timeout=wait), Ack)
+        return ack
+
+    def tell(
+        self, items: Sequence[Outcome | Label | Equity], *, timeout: float | None = None
+    ) -> Ack:
+        """Send several feedback items in one message; returns once all are durably recorded.
+
+        `Ack.results` says in their order what became of each. Sending them again is harmless.
+        """
+        wait = FEEDBACK_TIMEOUT_S if timeout is None else timeout
+        batch = Batch(items=list(items))
+        ack: Ack = expect(self._recorder().request(batch, op="batch", timeout=wait), Ack)
         return ack
 
     def close(self) -> None:
