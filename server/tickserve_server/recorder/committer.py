@@ -30,6 +30,9 @@ LOG_RESERVE = 8 << 20
 MOST_TASKS = 256
 """Of what the jobs hand over, in one turn."""
 
+PAUSE_S = 0.5
+"""After a failed turn the next ones are refused at once for so long: each try may block."""
+
 TIDY_S = 1.0
 """How often what the jobs have changed is stored when nothing else comes in."""
 
@@ -67,7 +70,7 @@ class Committer:
         self._taken: list[Task] = []
         self._is_behind = True
         self._is_broken = False
-        self._tidied_at = 0.0
+        self._tidied_at = self._again_at = 0.0
         self.turns = self.failures = 0
         self.failure: str | None = None
         self.seconds = LatencyHistogram()
@@ -79,6 +82,8 @@ class Committer:
     @property
     def has_chores(self) -> bool:
         """Whether there is something to be stored though nothing came in."""
+        if self.failure is not None and time.monotonic() < self._again_at:
+            return False
         if self._is_behind or self._taken or not self._tasks.empty():
             return True
         return time.monotonic() - self._tidied_at > TIDY_S and self._book.has_unstored
@@ -88,6 +93,8 @@ class Committer:
 
         Raises CannotStore; any other exception is a fault in a request. Both undo everything.
         """
+        if self.failure is not None and time.monotonic() < self._again_at:
+            raise CannotStore(self.failure)
         self.turns += 1
         try:
             with self._book.changing():
@@ -170,6 +177,7 @@ class Committer:
     def _failed(self, reason: str) -> CannotStore:
         """Note that the connection is not to be trusted any more: the next turn takes another."""
         self._is_broken = True
+        self._again_at = time.monotonic() + PAUSE_S
         self.failures += 1
         if self.failure is None:
             log.error("ledger_unwritable", reason=reason)

@@ -20,7 +20,18 @@ WRITER_WAIT_S = 0.2
 """A lock of somebody else's is waited for that long; then bots are told to send again."""
 
 READER_WAIT_S = 5.0
-CONNECT_WAIT_S = 3
+PATIENCE = {
+    "connect_timeout": 3,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 5_000,
+}
+"""How soon a PostgreSQL server that no longer answers counts as away."""
+
+DURABLY = "-c synchronous_commit=on -c lock_timeout=200 -c statement_timeout=30000"
+"""Whatever the server's own defaults are: a commit that returns is on its disk."""
+
 PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
@@ -67,7 +78,7 @@ class Database:
             engine = self._engine("sqlite://", creator=self._open_to_write)
             sa.event.listen(engine, "begin", _begin_immediate)
             return engine
-        return self._engine(self._url, connect_args={"connect_timeout": CONNECT_WAIT_S})
+        return self._engine(self._url, connect_args={**PATIENCE, "options": DURABLY})
 
     def reader(self) -> sa.Engine:
         """Return an engine whose connections cannot write."""
@@ -75,10 +86,7 @@ class Database:
             engine = self._engine("sqlite://", creator=self._open_to_read)
             sa.event.listen(engine, "begin", _begin)
             return engine
-        options = {
-            "connect_timeout": CONNECT_WAIT_S,
-            "options": "-c default_transaction_read_only=on",
-        }
+        options = {**PATIENCE, "options": "-c default_transaction_read_only=on"}
         return self._engine(self._url, connect_args=options, isolation_level="REPEATABLE READ")
 
     def insert(self, table: sa.Table) -> Any:

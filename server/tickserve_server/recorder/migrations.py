@@ -28,6 +28,8 @@ def migrate(connection: sa.Connection) -> tuple[int, int]:
         return found, schema.VERSION
     if found not in {*STEPS, schema.VERSION}:
         raise ValueError(f"it has tables of version {found}, this release knows {schema.VERSION}")
+    if connection.dialect.name == "postgresql" and found != schema.VERSION:
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
     for version in range(found, schema.VERSION):
         STEPS[version](connection)
     connection.execute(sa.update(schema.schema_version).values(version=schema.VERSION))
