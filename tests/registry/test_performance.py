@@ -46,12 +46,12 @@ def test_the_oracle_series_gives_the_published_figures() -> None:
     """quantstats, empyrical-reloaded and ffn agree on these figures for these returns."""
     live = block(trades_of(RETURNS))
     assert live["sharpe_per_day"] == pytest.approx(0.1918308955, abs=1e-9)
-    assert live["sharpe_ratio"] == pytest.approx(3.664924112, abs=1e-8)
+    assert live["sharpe_ratio"] == pytest.approx(3.664924112, abs=1e-9)
     assert live["max_drawdown"] == pytest.approx(0.0250470000, abs=1e-9)
     assert (live["n_days"], live["sharpe_status"]) == (12, "provisional")
     per_day = live["sharpe_per_day"]
     assert isinstance(per_day, float)
-    assert per_day * math.sqrt(252) == pytest.approx(3.045221060, abs=1e-8)
+    assert per_day * math.sqrt(252) == pytest.approx(3.045221060, abs=1e-9)
 
 
 def test_flat_days_count_and_weekend_closes_belong_to_friday() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from benchmarks.daemon import model_info, train
+from tests.ledgers import DIALECTS, PostgreSQL
 from tests.recording import Recorder, outcome
 from tickserve_client.messages import Hello, Label
 from tickserve_registry.drift import make_reference
@@ -26,8 +27,15 @@ MONDAY = 1_742_774_400_000
 HOUR = 3_600_000
 
 
-@pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+class Place(NamedTuple):
+    """Where a registry and its ledger are."""
+
+    root: Path
+    ledger: str
+
+
+@pytest.fixture(scope="module", params=DIALECTS)
+def storage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Place:
     """A storage root with one model, a ledger of five trades, and what a write-back made of it."""
     root = tmp_path_factory.mktemp("storage")
     registry = ModelRegistry(root)
@@ -37,6 +45,9 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     registry.save_model(train(trees=3), info, training_sample=sample)
     reference = make_reference(sample, [f"f{place}" for place in range(5)])
     url = f"sqlite:///{root / 'ledger' / 'ledger.sqlite3'}"
+    if request.param == "postgresql":
+        server: PostgreSQL = request.getfixturevalue("postgresql_server")
+        url = server.database()
     with Recorder(url, profile=Profile("weekdays", reference), builds={BUILD}) as recorder:
         recorder.tell(Hello(bot="hand", run="r1", account="demo", currency="USD"))
         ids = recorder.predict([0.7, 0.3], build=BUILD, inputs=sample[:2] + 9)
@@ -50,16 +61,18 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
         recorder.tell(outcome("waits", build=None, prediction_id="0-none", opened_at=MONDAY))
         block = recorder.block(BUILD)
     registry.record_live_performance(BUILD, block | comparability(block, validation))
-    return root
+    return Place(root, url)
 
 
-def run(storage: Path, *arguments: str) -> Result:
-    """Run a command on the storage as in a pipe."""
-    command = [*arguments, "--storage", str(storage)]
+def run(place: Place, *arguments: str) -> Result:
+    """Run a command on the storage and its ledger as in a pipe."""
+    command = [*arguments, "--storage", str(place.root)]
+    if arguments[0] != "live":
+        command += ["--ledger", place.ledger]
     return CliRunner().invoke(app, command, env={"COLUMNS": None})
 
 
-def test_live_shows_both_sides_with_their_sizes(storage: Path) -> None:
+def test_live_shows_both_sides_with_their_sizes(storage: Place) -> None:
     """Figures, numbers of trades, and why they may not be compared; details for one model."""
     shown = run(storage, "live", "eurusd_1h_xgb_bench")
     assert shown.exit_code == 0, shown.output
@@ -81,14 +94,14 @@ def _rows(output: str) -> tuple[list[str], list[str]]:
     return validation, live
 
 
-def test_live_is_a_document_for_scripts(storage: Path) -> None:
+def test_live_is_a_document_for_scripts(storage: Place) -> None:
     """Every build with live figures; a name that is none is an error."""
     (found,) = json.loads(run(storage, "live", "--json").output)
     assert (found["build"], found["live"]["n_trades"]) == (BUILD, 5)
     assert run(storage, "live", "eurusd_1h_xgb_none").exit_code == 1
 
 
-def test_trades_lists_the_latest_first(storage: Path) -> None:
+def test_trades_lists_the_latest_first(storage: Place) -> None:
     """By model, bot, time; parked ones apart; as JSON everything that the bot told."""
     shown = run(storage, "trades", "eurusd_1h_xgb_bench", "--limit", "2")
     lines = [line for line in shown.output.splitlines() if BUILD in line]
@@ -105,7 +118,7 @@ def test_trades_lists_the_latest_first(storage: Path) -> None:
     assert run(storage, "trades", "--since", "yesterday").exit_code == 2
 
 
-def test_export_writes_parquet_files(storage: Path, tmp_path: Path) -> None:
+def test_export_writes_parquet_files(storage: Place, tmp_path: Path) -> None:
     """What pandas reads is what was told; predictions are opened."""
     told = json.loads(run(storage, "export", str(tmp_path), "--json").output)
     rows = {each["source"]: each["rows"] for each in told}
@@ -128,7 +141,7 @@ def test_export_writes_parquet_files(storage: Path, tmp_path: Path) -> None:
     assert run(storage, "export", str(tmp_path), "--only", "secrets").exit_code == 2
 
 
-def test_verify_reads_every_trade(storage: Path) -> None:
+def test_verify_reads_every_trade(storage: Place) -> None:
     """A sound ledger is told to be one, with what it holds."""
     shown = run(storage, "ledger", "verify")
     assert shown.exit_code == 0
@@ -138,9 +151,10 @@ def test_verify_reads_every_trade(storage: Path) -> None:
 
 def test_a_ledger_that_is_not_there_is_named(tmp_path: Path) -> None:
     """Nothing is made by looking for it."""
+    place = Place(tmp_path, f"sqlite:///{tmp_path / 'none.sqlite3'}")
     for command in (["trades"], ["ledger", "verify"], ["export", str(tmp_path / "out")]):
-        result = run(tmp_path, *command)
+        result = run(place, *command)
         assert isinstance(result.exception, LedgerMissing)
-    other = run(tmp_path, "trades", "--ledger", "mysql://x/y")
+    other = run(Place(tmp_path, "mysql://x/y"), "trades")
     assert isinstance(other.exception, LedgerUnusable)
     assert list(tmp_path.iterdir()) == []

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import oracle
+from tests.ledgers import PostgreSQL
 from tests.recording import Recorder, outcome
 from tickserve_client.messages import Hello
 
@@ -41,41 +42,59 @@ step = st.one_of(
 )
 
 
-@settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+days_after = st.integers(0, 50)
+calendars = st.sampled_from(["24x7", "weekdays"])
+thorough = settings(
+    deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, max_examples=80
 )
-@given(st.lists(step, max_size=60), st.sampled_from(["24x7", "weekdays"]), st.integers(0, 50))
+
+
+@thorough
+@given(st.lists(step, max_size=60), calendars, days_after)
 def test_streaming_equals_batch(steps: list[Any], calendar: Any, days: int) -> None:
     """Whatever comes in whatever order, the figures are those of the newest revisions."""
-    newest: dict[tuple[str, str], dict[str, Any]] = {}
     with TemporaryDirectory() as folder:
         url = f"sqlite:///{Path(folder) / 'ledger.sqlite3'}"
-        recorder = Recorder(url, calendar=calendar)
-        for bot, amount in CAPITAL.items():
-            recorder.tell(Hello(bot=bot, run="r1", starting_equity=amount))
-        waiting: list[Any] = []
-        for each in [*steps, "new turn"]:
-            if isinstance(each, dict):
-                waiting.append(_message(each))
-                _note(newest, each)
-                continue
-            recorder.tell(*waiting)
-            waiting = []
-            if each == "look":
-                recorder.block()
-            elif each == "restart":
-                recorder.close()
-                recorder = Recorder(url, calendar=calendar)
-        _compare(recorder, newest, calendar, as_of=MONDAY + days * DAY)
-        recorder.close()
+        _play(url, steps, calendar=calendar, as_of=MONDAY + days * DAY)
 
 
-def test_a_long_history_stays_exact(tmp_path: Path) -> None:
+@settings(thorough, max_examples=25)
+@given(steps=st.lists(step, max_size=60), calendar=calendars, days=days_after)
+def test_streaming_equals_batch_on_postgresql(
+    postgresql_server: PostgreSQL, steps: list[Any], calendar: Any, days: int
+) -> None:
+    """The same in another database."""
+    url = postgresql_server.database()
+    _play(url, steps, calendar=calendar, as_of=MONDAY + days * DAY)
+
+
+def _play(url: str, steps: list[Any], *, calendar: Any, as_of: int) -> None:
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    recorder = Recorder(url, calendar=calendar)
+    for bot, amount in CAPITAL.items():
+        recorder.tell(Hello(bot=bot, run="r1", starting_equity=amount))
+    waiting: list[Any] = []
+    for each in [*steps, "new turn"]:
+        if isinstance(each, dict):
+            waiting.append(_message(each))
+            _note(newest, each)
+            continue
+        recorder.tell(*waiting)
+        waiting = []
+        if each == "look":
+            recorder.block()
+        elif each == "restart":
+            recorder.close()
+            recorder = Recorder(url, calendar=calendar)
+    _compare(recorder, newest, calendar, as_of=as_of)
+    recorder.close()
+
+
+def test_a_long_history_stays_exact(ledger_url: str) -> None:
     """3,000 trades over three accounts, shuffled within a fortnight, with restarts in between."""
     random_ = random.Random(11)  # noqa: S311 - amounts, no secrets
-    url = f"sqlite:///{tmp_path / 'ledger.sqlite3'}"
     newest: dict[tuple[str, str], dict[str, Any]] = {}
-    recorder = Recorder(url, calendar="weekdays")
+    recorder = Recorder(ledger_url, calendar="weekdays")
     for bot, amount in CAPITAL.items():
         recorder.tell(Hello(bot=bot, run="r1", starting_equity=amount))
     trades = [
@@ -96,7 +115,7 @@ def test_a_long_history_stays_exact(tmp_path: Path) -> None:
             _note(newest, each)
         if start % 1000 == 900:
             recorder.close()
-            recorder = Recorder(url, calendar="weekdays")
+            recorder = Recorder(ledger_url, calendar="weekdays")
     _compare(recorder, newest, "weekdays", as_of=MONDAY + 200 * DAY)
     recorder.close()
 
@@ -150,17 +169,10 @@ def _same(found: Any, expected: Any) -> bool:
 def test_the_comparison_can_fail(tmp_path: Path) -> None:
     """A figure that is off by a millionth part is seen."""
     recorder = Recorder(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
-    recorder.tell(outcome(pnl=100.0))
-    wrong = {("hand", "1"): {"bot": "hand", "trade": "1", "at": 1_742_864_400_000, "final": True}}
-    wrong["hand", "1"]["pnl"] = 100.0001
+    told = {"bot": "one", "trade": "1", "seq": 1, "at": MONDAY, "pnl": 100.0, "final": True}
+    recorder.tell(Hello(bot="one", run="r1", starting_equity=CAPITAL["one"]), _message(told))
+    key = ("one", "1")
+    _compare(recorder, {key: told}, "24x7", as_of=MONDAY + DAY)
     with pytest.raises(AssertionError):
-        _compare_with_capital(recorder, wrong)
+        _compare(recorder, {key: told | {"pnl": 100.0001}}, "24x7", as_of=MONDAY + DAY)
     recorder.close()
-
-
-def _compare_with_capital(recorder: Recorder, newest: Any) -> None:
-    CAPITAL["hand"] = 10_000.0
-    try:
-        _compare(recorder, newest, "24x7", as_of=MONDAY + 50 * DAY)
-    finally:
-        del CAPITAL["hand"]
