@@ -247,3 +247,20 @@ def test_a_late_trade_makes_the_record_anew(recorder: Recorder) -> None:
     assert recorder.book.outdated() == []
     assert (found["n_days"], found["net_pnl"]) == (7, pytest.approx(-88.0))
     assert found["max_drawdown"] == pytest.approx(500 / (10_000 + 201))
+
+
+def test_trades_that_come_while_a_record_is_made_anew_are_in_it(recorder: Recorder) -> None:
+    """Those of before the reading are not counted twice, those after it are not left out."""
+    for day in (0, 2):
+        recorder.tell(outcome(str(day), pnl=1.0, closed_at=MONDAY + day * DAY, opened_at=None))
+    recorder.tell(outcome("late", pnl=10.0, closed_at=MONDAY + DAY, opened_at=None))
+    generation, track = recorder.book.generation, recorder.book.start_over(BUILD)
+    recorder.tell(outcome("before", pnl=100.0, closed_at=MONDAY + 3 * DAY, opened_at=None))
+    position = recorder.reader.replay(BUILD, track)
+    recorder.tell(outcome("after", pnl=1_000.0, closed_at=MONDAY + 4 * DAY, opened_at=None))
+    assert recorder.book.block(BUILD, as_of=recorder.now) is None
+    assert recorder.book.renew(BUILD, track, position=position, generation=generation)
+    assert (recorder.block()["n_trades"], recorder.block()["net_pnl"]) == (5, 1_112.0)
+    recorder.book.outdate([BUILD])
+    assert not recorder.book.renew(BUILD, track, position=position, generation=generation)
+    assert recorder.block()["net_pnl"] == 1_112.0
