@@ -24,6 +24,8 @@ from tickserve_registry.digest import serving_digest, sha256
 from tickserve_registry.document import read_file, write_document
 from tickserve_registry.model_registry import ModelRegistry
 
+pytestmark = pytest.mark.alone
+
 FAMILY = "eurusd_1h_xgb_bench"
 ROW = {f"f{index}": 0.25 * index for index in range(5)}
 BOTS = 4

@@ -122,7 +122,7 @@ def test_without_sent_at_a_deadline_counts_from_receipt(socket: zmq.Socket[bytes
     socket.send(json.dumps(row).encode())
     assert msgspec.json.decode(socket.recv())["op"] == "prediction"
     batch = {"op": "predict", "model": FIVE, "tensor": [100_000, 5], "bar_time": now}
-    late = {**batch, "deadline_ms": 0.5, "id": "late"}
+    late = {**batch, "deadline_ms": 0.001, "id": "late"}
     for message in (batch, batch, batch, late):
         socket.send_multipart([json.dumps(message).encode(), rows])
     replies = [msgspec.json.decode(socket.recv_multipart()[0]) for _ in range(4)]
