@@ -30,7 +30,7 @@ demo: venv ## train, serve, trade, promote, measure: the whole way in 90 seconds
 	@$(BIN)/tickserve demo $(ARGS)
 
 test: venv ## run the test suite
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone" $(ARGS) || test $$? -eq 5
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS) || test $$? -eq 5
 	@$(BIN)/python -m pytest -m alone $(ARGS) || test $$? -eq 5
 
 conformance: venv ## bots in Node and C against the daemon; installs what they need where it can

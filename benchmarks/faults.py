@@ -21,6 +21,7 @@ from benchmarks.round_trip import percentile, request
 from tickserve_registry.model_registry import ModelRegistry
 
 PRELOADED = Path(__file__).parent.parent / "tests" / "faults" / "preload" / "disk.c"
+FAULTS = ("full", "readonly", "sync", "locked")
 CLIENTS = 4
 PACE_S = 0.005
 ANSWER_MS = 10_000
@@ -31,7 +32,9 @@ def main(options: Sequence[str]) -> None:
     """Compare p99 with and without each fault, the two interleaved, and time the recovery."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=30.0, help="length of each fault")
-    seconds = parser.parse_args(options).seconds
+    parser.add_argument("--only", choices=FAULTS, action="append", help="may be given again")
+    chosen = parser.parse_args(options)
+    seconds = chosen.seconds
     with TemporaryDirectory() as name:
         folder = Path(name)
         library, control = folder / "disk.so", folder / "fault"
@@ -51,7 +54,7 @@ def main(options: Sequence[str]) -> None:
             endpoint = service.endpoints.predict
             load = Load(endpoint, body, clients=CLIENTS, expect=b"output", pace_s=PACE_S)
             load.run(2.0)
-            for fault in ("full", "readonly", "sync", "locked"):
+            for fault in chosen.only or FAULTS:
                 cause = _locked(service) if fault == "locked" else _failing(control, fault)
                 _measure(fault, load, seconds, cause, lambda: _report(service, build))
             load.close()
