@@ -74,18 +74,24 @@ class Service:
         return command
 
     def start(self) -> Self:
-        """Start it and wait until it answers; raise TimeoutError or RuntimeError."""
+        """Start it and wait until both its processes answer; raise TimeoutError or RuntimeError."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self.command(), env=self.environment, stderr=log)
         deadline = time.monotonic() + START_S
-        with self.client() as client:
+        for endpoint in (self.endpoints.feedback, self.endpoints.predict):
+            self._await_answer(endpoint, deadline)
+        return self
+
+    def _await_answer(self, endpoint: str, deadline: float) -> None:
+        assert self._process is not None
+        with Client(endpoint, timeout=0.5) as client:
             while time.monotonic() < deadline:
                 with contextlib.suppress(ClientError):
                     if client.ping().ready:
-                        return self
+                        return
                 if self._process.poll() is not None:
                     raise RuntimeError(self.log.read_text())
-        raise TimeoutError(f"no daemon at {self.endpoints.predict} within {START_S:g} s")
+        raise TimeoutError(f"no daemon at {endpoint} within {START_S:g} s")
 
     def client(self, *, bot: str = "bot", timeout: float = 0.5) -> Client:
         """Return a client of the daemon."""
