@@ -9,6 +9,8 @@ RegistryError
 │   └── PromotionRefused  a promotion that the policy does not allow
 ├── ReasonMissing         an exception to the rules without a reason
 ├── NothingToRestore      no earlier production build to go back to
+├── NotHalted             a resumption of what no halt names
+├── HaltsUnreadable       halts.json holds no halts
 ├── PolicyUnreadable      promotion.toml is no policy
 ├── CatalogUnreadable     registry.json is torn, missing fields or no JSON
 ├── IntentUnreadable      what a crashed writer left says nothing
@@ -123,6 +125,27 @@ class NothingToRestore(RegistryError):
         super().__init__(f"{family} cannot be rolled back: {reason}")
         self.family = family
         self.reason = reason
+
+
+class NotHalted(RegistryError):
+    """No halt was given under this name; those that stand are in `halted`."""
+
+    def __init__(self, *, name: str, halted: Sequence[str]) -> None:
+        there = f"halted are: {', '.join(halted)}" if halted else "nothing is"
+        super().__init__(f"{name} was not halted under this name; {there}")
+        self.name = name
+        self.halted = tuple(halted)
+
+
+class HaltsUnreadable(RegistryError):
+    """halts.json cannot be read, so nobody can tell what may be answered."""
+
+    def __init__(self, *, path: Path, problem: str) -> None:
+        super().__init__(
+            f"{path} holds no halts: {problem}; mend it, or remove it to lift every halt"
+        )
+        self.path = path
+        self.problem = problem
 
 
 class PolicyUnreadable(RegistryError):

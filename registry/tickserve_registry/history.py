@@ -14,6 +14,9 @@ from tickserve_registry.store import append_lines
 TAIL_BYTES = 1 << 16
 """How far back a repeated append looks for its own lines: far beyond any one transaction."""
 
+HALTS = ("halt", "resume")
+"""Actions that move no build; they may name a family, or `*`, in its place."""
+
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """Who did what to which build, when, from where to where, and why.
@@ -71,6 +74,11 @@ def record(path: Path, changes: Sequence[Change]) -> None:
 def read_history(path: Path) -> list[Change]:
     """Return every change, oldest first; a line that is no change is passed over."""
     return _changes(path.read_bytes().splitlines()) if path.exists() else []
+
+
+def whereabouts(changes: Iterable[Change]) -> dict[str, str]:
+    """Return the environment that each build went to last."""
+    return {each.build: each.target for each in changes if each.action not in HALTS}
 
 
 def unreadable_lines(path: Path) -> int:

@@ -12,7 +12,7 @@ import msgspec
 from tickserve_registry.catalog import Entry
 from tickserve_registry.document import read_strictly
 from tickserve_registry.errors import MetadataRefused, RegistryError
-from tickserve_registry.history import read_history, unreadable_lines
+from tickserve_registry.history import read_history, unreadable_lines, whereabouts
 from tickserve_registry.layout import ARTEFACT, COMPILED, ENVIRONMENTS, METADATA, Layout
 from tickserve_registry.metadata import Metadata, require_stated, view
 from tickserve_registry.reader import BuildReader
@@ -123,7 +123,7 @@ class Inspection:
 
     def _history_problems(self, entries: Mapping[str, Entry]) -> list[str]:
         path = self._layout.history
-        last = {change.build: change.target for change in read_history(path)}
+        last = whereabouts(read_history(path))
         problems = [
             f"{build} is in {entry.environment}, the audit trail has it in {last.get(build)}"
             for build, entry in sorted(entries.items())

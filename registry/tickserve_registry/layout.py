@@ -24,6 +24,7 @@ class Layout:
         self.metadata_folder = root / "metadata"
         self.catalog = self.metadata_folder / "registry.json"
         self.history = self.metadata_folder / "history.jsonl"
+        self.halts = self.metadata_folder / "halts.json"
         self.intent = self.metadata_folder / ".intent.json"
         self.lock = self.metadata_folder / ".lock"
         self.policy = root / "promotion.toml"

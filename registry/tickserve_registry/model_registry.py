@@ -16,6 +16,7 @@ from tickserve_registry.errors import (
     RegistryError,
     TransitionRefused,
 )
+from tickserve_registry.halts import ALL_MODELS, Halt, HaltFile, Halts
 from tickserve_registry.history import Change, read_history
 from tickserve_registry.inspection import Inspection, Report
 from tickserve_registry.layout import ENVIRONMENTS, Environment, Layout
@@ -76,6 +77,7 @@ class ModelRegistry:
         self._repair = Repair(self._layout, self._transactions, self._reader, self._inspection)
         self._sandbox = Sandbox()
         self._files = ModelFiles(self._sandbox, trust=self._trust)
+        self._halts = HaltFile(self._layout)
         self._listing: Listing | None = None
         for folder in ("metadata", *ENVIRONMENTS):
             make_folder(self._layout.root / folder)
@@ -310,13 +312,33 @@ class ModelRegistry:
         loaded = self._files.load_proven(model.artefact, model.metadata, path=path)
         return native_predictor(loaded, framework=model.metadata.framework)
 
+    def halt_model(self, name: str = ALL_MODELS, *, reason: str) -> Halt:
+        """Have a family, model_id or build give no predictions, or with `*` all models.
+
+        It stands, across restarts of the daemon, until it is lifted. Raises ModelNotFound or
+        ReasonMissing.
+        """
+        return self._halts.halt(self._known(name), reason=reason)
+
+    def resume_model(
+        self, name: str = ALL_MODELS, *, reason: str | None = None
+    ) -> tuple[Halt, ...]:
+        """Lift the halt of a name, or with `*` all; return what was lifted. Raises NotHalted."""
+        return self._halts.resume(lookup.normalised(name), reason=reason)
+
+    def halts(self) -> Halts:
+        """Return which models are halted, and why. Raises HaltsUnreadable."""
+        return self._halts.read()
+
     def history(self, name: str | None = None) -> list[Change]:
         """Return the audit trail, oldest first; of one family, model_id or build, if named."""
         changes = read_history(self._layout.history)
         if name is None:
             return changes
         self.find(name)
-        wanted = {each.build for each in lookup.called(self.entries(), name)}
+        called = lookup.called(self.entries(), name)
+        wanted = {each.build for each in called}
+        wanted |= {above for each in called for above in (each.model_id, each.family, ALL_MODELS)}
         return [change for change in changes if change.build in wanted]
 
     def verify(self) -> Report:
@@ -326,6 +348,12 @@ class ModelRegistry:
     def rebuild(self) -> Report:
         """Write registry.json anew from the metadata files."""
         return self._repair.rebuild()
+
+    def _known(self, name: str) -> str:
+        """Return a name as halts have it; raise ModelNotFound where nothing goes by it."""
+        if name != ALL_MODELS:
+            self.find(name)
+        return lookup.normalised(name)
 
     def _documents_of(self, entry: Entry) -> tuple[dict[str, Any], str | None]:
         """Return a build's metadata, or nothing and why it cannot be read."""

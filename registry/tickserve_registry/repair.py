@@ -9,7 +9,13 @@ from pathlib import Path
 
 from tickserve_registry.catalog import Entry, entry_of
 from tickserve_registry.errors import IntentUnreadable, RegistryError
-from tickserve_registry.history import new_change, read_history, record, unreadable_lines
+from tickserve_registry.history import (
+    new_change,
+    read_history,
+    record,
+    unreadable_lines,
+    whereabouts,
+)
 from tickserve_registry.inspection import Inspection, Report, described
 from tickserve_registry.layout import ARTEFACT, COMPILED, METADATA, Layout
 from tickserve_registry.metadata import Metadata
@@ -74,7 +80,7 @@ class Repair:
             write_atomic(path, b"")
             record(path, known)
             findings.repaired.append("unreadable lines of the audit trail set aside")
-        last = {change.build: change.target for change in known}
+        last = whereabouts(known)
         found = [each for build, each in entries.items() if last.get(build) != each.environment]
         changes = [
             new_change(

@@ -11,6 +11,7 @@ import typer
 from tickserve_registry.errors import RegistryError
 from tickserve_server.cli import (
     evaluation,
+    halting,
     ledger,
     lifecycle,
     listing,
@@ -40,6 +41,7 @@ service.add_to(app)
 status.add_to(app)
 listing.add_to(app)
 lifecycle.add_to(app)
+halting.add_to(app)
 evaluation.add_to(app)
 live.add_to(app)
 ledger.add_to(app)

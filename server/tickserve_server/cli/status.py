@@ -16,6 +16,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from tickserve_client.messages import Status, StatusReport
+from tickserve_registry.halts import ALL_MODELS
 from tickserve_server.cli.asking import TIMEOUT, ask
 from tickserve_server.cli.output import JsonFlag, cell, console, print_json, printable
 from tickserve_server.cli.service import CONFIG, STORAGE, resolve
@@ -100,6 +101,7 @@ def _page(report: dict[str, Any]) -> RenderableType:
     if "pid" in report["recorder"]:
         parts.append(_recorder_line(report["recorder"]))
     parts.append(_models(report["models"]))
+    parts += [_halt(halt) for halt in report["halts"]]
     if report["last_reload"]:
         parts.append(_reload(report["last_reload"]))
     parts += [Text(f"degraded: {printable(why)}", style="red") for why in report["degraded"]]
@@ -145,6 +147,12 @@ def _models(models: list[dict[str, Any]]) -> Table:
             style="red" if model["quarantined"] else None,
         )
     return table
+
+
+def _halt(halt: dict[str, Any]) -> Text:
+    model = "everything" if halt["model"] == ALL_MODELS else halt["model"]
+    text = f"halted: {model}, by {halt['by']} since {halt['at']}: {halt['reason']}"
+    return Text(printable(text), style="yellow")
 
 
 def _reload(reload: dict[str, Any]) -> Text:

@@ -21,6 +21,7 @@ from tickserve_server.recorder.builds import Builds
 from tickserve_server.recorder.committer import CannotStore, Committer
 from tickserve_server.recorder.events import EventPublisher
 from tickserve_server.recorder.feedback import Feedback, Told
+from tickserve_server.recorder.halt_events import HaltEvents
 from tickserve_server.recorder.intake import Intake, Request
 from tickserve_server.recorder.ledger import Ledger
 from tickserve_server.recorder.live import LiveBook
@@ -120,6 +121,7 @@ class RecorderProcess:
             hand_over=self._committer.hand_over,
             clock=now_ms,
         )
+        self._halts = HaltEvents(settings.storage_root, registry, publish=self._events.put)
         self._metrics = self._serve_metrics(settings.ops.listen)
         self._schedule = Schedule()
         self._schedule.every(settings.recorder.writeback_seconds, self._writeback.write_changed)
@@ -131,6 +133,7 @@ class RecorderProcess:
         os.nice(NICENESS)
         self._turn()
         self._schedule.start()
+        self._halts.start()
         poller = zmq.Poller()
         for socket in self._sockets:
             poller.register(socket, zmq.POLLIN)
@@ -142,6 +145,7 @@ class RecorderProcess:
             self._schedule.watch()
             self._admin.service()
         self._drain(poller)
+        self._halts.stop()
         self._schedule.stop()
         self._writeback.close()
         self._turn()

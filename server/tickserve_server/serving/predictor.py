@@ -10,6 +10,7 @@ import numpy as np
 
 from tickserve_client.codec import milliseconds
 from tickserve_client.messages import Error, Message, Predict, Prediction, Predictions
+from tickserve_server.halting import StandingHalts
 from tickserve_server.serving.answer import Refused, Served
 from tickserve_server.serving.contract import Array
 from tickserve_server.serving.identity import PredictionIds
@@ -49,9 +50,10 @@ class Outcome(NamedTuple):
 class Predictor:
     """Answers predict requests: one row by name at the least cost, everything else in general."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, halts: StandingHalts) -> None:
         self._ids = PredictionIds()
         self._parts = parts
+        self._halts = halts
 
     def row(
         self, request: Predict, features: dict[str, float | None], model: LiveModel, started_ns: int
@@ -60,6 +62,8 @@ class Predictor:
 
         Returns None where the general way is to be taken; raises Refusal.
         """
+        if self._halts.current:
+            self._require_running(model)
         ask = model.ask
         if ask is None:
             return None
@@ -115,8 +119,22 @@ class Predictor:
         as_tensor = task.frame is not None and bool(served)
         return Outcome(replies[0], served[0].outputs if as_tensor else None, served, refused)
 
+    def _require_running(self, model: LiveModel) -> None:
+        """Refuse what somebody has halted, whatever else might be wrong with it."""
+        halt = self._halts.of(model.entry)
+        if halt is not None:
+            raise Refusal(
+                "halted",
+                f"{model.build} is halted by {halt.by}: {halt.reason}",
+                reason=halt.reason,
+                by=halt.by,
+                at=halt.at,
+                halted=halt.model,
+            )
+
     def _one(self, task: Task, model: LiveModel, known: frozenset[str]) -> Served:
         request = task.request
+        self._require_running(model)
         model.require_sound()
         if model.stale_after_ms is not None:
             _require_fresh(task.bar_time_ms, model, model.stale_after_ms)

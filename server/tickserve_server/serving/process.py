@@ -18,6 +18,7 @@ from tickserve_registry.trust import Trust
 from tickserve_server.admin import Admin
 from tickserve_server.child import Lifeline, Termination, bind
 from tickserve_server.errors import StorageUnusable
+from tickserve_server.halting import StandingHalts
 from tickserve_server.runtime import Runtime
 from tickserve_server.serving.bookkeeper import Bookkeeper
 from tickserve_server.serving.children.native import NativeHost
@@ -74,7 +75,10 @@ class ServingProcess:
         trust = Trust(settings.registry.allow_pickle, settings.registry.trusted_types)
         self._native = NativeHost(trust)
         self._bookkeeper = Bookkeeper(self._records.add)
-        self._responder = Responder(settings.serving, parts=self._parts, welcome=self._welcome)
+        self._halts = StandingHalts(settings.storage_root)
+        self._responder = Responder(
+            settings.serving, parts=self._parts, halts=self._halts, welcome=self._welcome
+        )
         self._loader = Loader(
             ModelRegistry(
                 str(settings.storage_root),
@@ -108,6 +112,7 @@ class ServingProcess:
         self._loader.refresh()
         self._require_models()
         self._responder.ready = True
+        self._halts.start()
         self._loader.start()
         self._watchdog.start()
         gc.collect()
@@ -174,6 +179,7 @@ class ServingProcess:
         deadline = time.monotonic() + self._settings.serving.drain_seconds
         self._watchdog.stop()
         self._loader.stop()
+        self._halts.stop()
         self._loop.drain(deadline)
         while not self._records.is_settled and time.monotonic() < deadline:
             self._records.service(time.monotonic())
@@ -226,6 +232,7 @@ class ServingProcess:
             "records_uncommitted": self._records.uncommitted,
             "records_dropped": self._records.dropped,
             "models": [model.status() for model in responder.table.models.values()],
+            "halts": self._halts.current.standing,
             "failures": loader.failures,
             "degraded": self._degraded(),
             "last_reload": loader.last_reload,
@@ -234,7 +241,7 @@ class ServingProcess:
     def _degraded(self) -> list[str]:
         """Return every reason why not all is as it should be."""
         loader, models = self._loader, self._responder.table.models.values()
-        reasons = [] if loader.degraded is None else [loader.degraded]
+        reasons = [each for each in (loader.degraded, self._halts.problem) if each is not None]
         reasons += [f"{build} is not loaded: {why}" for build, why in loader.failures.items()]
         reasons += [
             f"{model.build} is in quarantine: {model.quarantined}"

@@ -23,6 +23,7 @@ from tickserve_client.messages import (
     Predict,
     PredictRequest,
 )
+from tickserve_server.halting import StandingHalts
 from tickserve_server.serving.answer import Answer, Job, Refused
 from tickserve_server.serving.diagnosis import UNREADABLE, diagnose
 from tickserve_server.serving.model import LiveModel
@@ -49,8 +50,8 @@ Body = Sequence[bytes]
 class Responder:
     """Answers the predict endpoint from `table`, which a reload replaces as one reference.
 
-    `asking` is the model whose row was asked last. `parts` runs large batches, `welcome` builds
-    the reply to `hello`.
+    `asking` is the model whose row was asked last. `parts` runs large batches, `halts` says
+    what may not be answered, `welcome` builds the reply to `hello`.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Responder:
         limits: ServingSettings,
         *,
         parts: Parts,
+        halts: StandingHalts,
         welcome: Callable[[str | int | None], Message],
     ) -> None:
         self.table = ModelTable()
@@ -65,7 +67,7 @@ class Responder:
         self.asking: LiveModel | None = None
         self._limits = limits
         self._welcome = welcome
-        self._predictor = Predictor(parts)
+        self._predictor = Predictor(parts, halts)
         self._to_json = msgspec.json.Encoder().encode
         self._to_msgpack = msgspec.msgpack.Encoder().encode
         self._from_json = msgspec.json.Decoder(PredictRequest).decode
