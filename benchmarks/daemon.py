@@ -17,7 +17,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import xgboost
 
-from tickserve_client import Client, ClientError
+from tickserve_client import BotKeys, Client, ClientError
 from tickserve_registry.model_registry import ModelRegistry
 from tickserve_server.runtime import Runtime
 
@@ -63,6 +63,9 @@ class Service:
             "TICKSERVE_RECORDER__WRITEBACK_SECONDS": str(writeback_seconds),
             **{f"TICKSERVE_{name}": value for name, value in (settings or {}).items()},
         }
+        self.keys: BotKeys | None = None
+        """With which its clients connect, where it asks for keys."""
+
         self._process: subprocess.Popen[bytes] | None = None
 
     def command(self) -> list[str]:
@@ -84,7 +87,7 @@ class Service:
 
     def _await_answer(self, endpoint: str, deadline: float) -> None:
         assert self._process is not None
-        with Client(endpoint, timeout=0.5) as client:
+        with Client(endpoint, timeout=0.5, keys=self.keys) as client:
             while time.monotonic() < deadline:
                 with contextlib.suppress(ClientError):
                     if client.ping().ready:
@@ -95,7 +98,9 @@ class Service:
 
     def client(self, *, bot: str = "bot", timeout: float = 0.5) -> Client:
         """Return a client of the daemon."""
-        return Client(self.endpoints.predict, bot=bot, currency="USD", timeout=timeout)
+        return Client(
+            self.endpoints.predict, bot=bot, currency="USD", timeout=timeout, keys=self.keys
+        )
 
     def child(self, name: str) -> int:
         """Return the pid of the recorder or the serving process, from its command line.

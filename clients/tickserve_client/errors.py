@@ -3,6 +3,7 @@
 ClientError
 ├── RequestTimeout     no reply within the timeout; the request may be sent again
 ├── ConnectionFailed   nobody listens at the endpoint
+├── KeyFileUnreadable  a key file is missing or holds no keys
 ├── ProtocolError      a message that breaks the wire protocol
 └── ServerError        the daemon answered with a typed error (`code`, `details`)
 """
@@ -35,11 +36,23 @@ class ConnectionFailed(ClientError):
     def __init__(self, *, op: str, endpoint: str, seconds: float) -> None:
         super().__init__(
             f"nobody listens at {endpoint} ({op!r} waited {seconds:g} s): start the daemon with "
-            "`tickserve serve` or check the endpoint"
+            "`tickserve serve`, or check the endpoint and, where it asks for keys, yours"
         )
         self.op = op
         self.endpoint = endpoint
         self.seconds = seconds
+
+
+class KeyFileUnreadable(ClientError):
+    """A key file that cannot be used."""
+
+    def __init__(self, *, path: str, reason: str) -> None:
+        super().__init__(
+            f"key file {path}: {reason}; the daemon's operator makes one with: "
+            "tickserve keys new NAME"
+        )
+        self.path = path
+        self.reason = reason
 
 
 class ProtocolError(ClientError):

@@ -11,6 +11,8 @@ from tickserve_client.codec import Encoder, reply_decoder
 from tickserve_client.errors import ProtocolError, ServerError
 from tickserve_client.messages import Error, Message, Reply
 
+EVERY_ADDRESS = ("*", "0.0.0.0", "[::]")  # noqa: S104 - read, not listened at
+
 
 class Session:
     """One connection's worth of protocol state; feed it frames, it never touches a socket."""
@@ -49,3 +51,14 @@ def expect(reply: Reply, kind: type[Any]) -> Any:
     if not isinstance(reply, kind):
         raise ProtocolError(f"expected {kind.__name__}, the server sent {type(reply).__name__}")
     return reply
+
+
+def beside(told: str, asked: str) -> str:
+    """Return an endpoint that `hello` told of, as reached from where `asked` was reached.
+
+    A daemon that listens on every address tells `*`, `0.0.0.0` or `[::]`: it is the same host.
+    """
+    host, _, port = told.removeprefix("tcp://").rpartition(":")
+    if not told.startswith("tcp://") or host not in EVERY_ADDRESS:
+        return told
+    return f"{asked.rpartition(':')[0]}:{port}"

@@ -6,12 +6,14 @@ import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
 import zmq
 
 from tickserve_client.errors import ConnectionFailed, RequestTimeout
+from tickserve_client.keys import BotKeys, read_keys
 from tickserve_client.messages import (
     Ack,
     Batch,
@@ -33,7 +35,7 @@ from tickserve_client.messages import (
     TradeStatus,
     Welcome,
 )
-from tickserve_client.session import Session, expect
+from tickserve_client.session import Session, beside, expect
 
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5555"
 DEFAULT_TIMEOUT_S = 0.25
@@ -48,12 +50,19 @@ class Channel:
     when one starts. A late reply is dropped by its id.
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        keys: BotKeys | None = None,
+    ) -> None:
         self.endpoint = endpoint
         self._session = Session()
         self._socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
         self._socket.linger = 0
         self._socket.immediate = True
+        if keys is not None:
+            keys.secure(self._socket)
         self._socket.connect(endpoint)
 
     def request(self, message: Message, *, op: str, timeout: float) -> Any:
@@ -84,7 +93,8 @@ class Channel:
 class Client:
     """A bot's connection to one daemon.
 
-    Not thread-safe and not fork-safe: one client per thread and process.
+    `keys` are a key file, or what read_keys() returns, where the daemon asks for them. Not
+    thread-safe and not fork-safe: one client per thread and process. Raises KeyFileUnreadable.
     """
 
     def __init__(
@@ -97,6 +107,7 @@ class Client:
         currency: str | None = None,
         starting_equity: float | None = None,
         timeout: float = DEFAULT_TIMEOUT_S,
+        keys: str | Path | BotKeys | None = None,
     ) -> None:
         self.bot = bot
         self.run = run or uuid.uuid4().hex
@@ -105,7 +116,8 @@ class Client:
         self.starting_equity = starting_equity
         self.timeout = timeout
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._predict = Channel(self._context, endpoint)
+        self._keys = read_keys(keys) if isinstance(keys, str | Path) else keys
+        self._predict = Channel(self._context, endpoint, self._keys)
         self._feedback: Channel | None = None
 
     def predict(
@@ -235,7 +247,8 @@ class Client:
     def _recorder(self) -> Channel:
         """Connect to feedback on first use and register the run, once."""
         if self._feedback is None:
-            channel = Channel(self._context, self.hello().endpoints["feedback"])
+            told = self.hello().endpoints["feedback"]
+            channel = Channel(self._context, beside(told, self._predict.endpoint), self._keys)
             try:
                 channel.request(self._registration(), op="hello", timeout=FEEDBACK_TIMEOUT_S)
             except BaseException:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import zmq
@@ -12,8 +11,6 @@ from tickserve_client.codec import Decoder, Encoder, is_json, split_envelope
 from tickserve_client.errors import ProtocolError
 from tickserve_client.messages import Error, Status, StatusReport
 from tickserve_server.child import bind
-
-OWNER_ONLY = 0o600
 
 
 class Admin:
@@ -29,7 +26,6 @@ class Admin:
         self._socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         self._socket.linger = 0
         bind(self._socket, endpoint, name="admin")
-        Path(endpoint.removeprefix("ipc://")).chmod(OWNER_ONLY)
         self._report = report
         self._decoder: Decoder[Status] = Decoder(Status)
         self._encoder = Encoder()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from types import FrameType
@@ -11,6 +12,9 @@ import msgspec
 import zmq
 
 from tickserve_server.errors import EndpointInUse
+
+OWNER_ONLY = 0o600
+"""Who may write to a Unix socket may connect to it."""
 
 
 class Lifeline:
@@ -57,9 +61,12 @@ class Termination:
         self.requested = True
 
 
-def bind(socket_: zmq.Socket[bytes], endpoint: str, *, name: str) -> None:
-    """Bind, or raise EndpointInUse with the reason in words."""
+def bind(socket_: zmq.Socket[bytes], endpoint: str, *, name: str, mode: int = OWNER_ONLY) -> None:
+    """Bind, or raise EndpointInUse with the reason in words; `mode` is that of an ipc file."""
+    umask = os.umask(0o777 & ~mode)
     try:
         socket_.bind(endpoint)
     except zmq.ZMQError as error:
         raise EndpointInUse(name=name, endpoint=endpoint, reason=error.strerror) from error
+    finally:
+        os.umask(umask)

@@ -8,6 +8,8 @@ DaemonError
 ├── AlreadyRunning      another daemon owns this storage root
 ├── ChildFailed         a child process ended before it was ready
 ├── LedgerUnusable      its database cannot be opened, or is another recorder's
+├── KeysUnreadable      the folder of keys holds none, or cannot be read
+├── KeyRefused          a key that cannot be made or revoked
 ├── LedgerMissing       a command looks for a ledger where there is none
 ├── ExtraMissing        a package that an extra brings is not installed
 └── NotAnswering        no daemon answers where a command looked for one
@@ -104,6 +106,24 @@ class LedgerUnusable(DaemonError):
         super().__init__(f"ledger {url}: {reason}; check --ledger, the path and its permissions")
         self.url = url
         self.reason = reason
+
+
+class KeysUnreadable(DaemonError):
+    """A file of keys is missing or cannot be read."""
+
+    def __init__(self, *, path: Path, reason: str) -> None:
+        super().__init__(f"keys {path}: {reason}; make one with: tickserve keys new NAME")
+        self.path = path
+        self.reason = reason
+
+
+class KeyRefused(DaemonError):
+    """A key cannot be made or revoked."""
+
+    def __init__(self, *, name: str, problem: str) -> None:
+        super().__init__(f"{name}: {problem}")
+        self.name = name
+        self.problem = problem
 
 
 class LedgerMissing(DaemonError):

@@ -36,6 +36,19 @@ class Endpoints(Section, frozen=True, kw_only=True):
     events: str = "tcp://127.0.0.1:5557"
 
 
+class SecuritySettings(Section, frozen=True, kw_only=True):
+    """Whether bots need keys, where those lie, and who may connect over ipc."""
+
+    curve: bool = False
+    keys: str = ""
+    ipc_mode: str = "0600"
+
+    @property
+    def ipc_permissions(self) -> int:
+        """The permissions of ipc sockets as a number."""
+        return int(self.ipc_mode, 8)
+
+
 class LedgerSettings(Section, frozen=True, kw_only=True):
     """Where feedback is kept; an empty url means SQLite inside the storage root."""
 
@@ -115,6 +128,7 @@ class Settings(Section, frozen=True, kw_only=True):
 
     storage: str = "./model_storage"
     endpoints: Endpoints = Endpoints()
+    security: SecuritySettings = SecuritySettings()
     ledger: LedgerSettings = LedgerSettings()
     registry: RegistrySettings = RegistrySettings()
     serving: ServingSettings = ServingSettings()
@@ -133,6 +147,12 @@ class Settings(Section, frozen=True, kw_only=True):
         """The ledger's database URL, with the default filled in."""
         default = f"sqlite:///{self.storage_root / 'ledger' / 'ledger.sqlite3'}"
         return self.ledger.url or default
+
+    @property
+    def keys_folder(self) -> Path:
+        """Where keys lie, with the default filled in."""
+        chosen = self.security.keys
+        return Path(chosen).expanduser().absolute() if chosen else self.storage_root / "keys"
 
     @property
     def export_folder(self) -> Path:
@@ -166,7 +186,8 @@ def load_settings(
         if value is not None:
             _assign(tree, dotted.split("."), value, source=f"--{dotted}")
     settings = _convert(tree, source="command line", strict=False)
-    _require_loopback(settings.endpoints)
+    _require_endpoints(settings.endpoints, curve=settings.security.curve)
+    _require_permissions(settings.security.ipc_mode)
     _require_local_address(settings.ops.listen)
     return settings
 
@@ -220,7 +241,13 @@ def _hint(problem: str) -> str:
     return f"; did you mean {', '.join(alike)}?" if alike else f"; known: {', '.join(known)}"
 
 
-def _require_loopback(endpoints: Endpoints) -> None:
+def _require_permissions(mode: str) -> None:
+    if re.fullmatch("0?[0-7]{3}", mode) is None:
+        problem = f"{mode!r} are no permissions such as 0600 or 0660"
+        raise SettingsError(source="security.ipc_mode", problem=problem)
+
+
+def _require_endpoints(endpoints: Endpoints, *, curve: bool) -> None:
     for name in Endpoints.__struct_fields__:
         endpoint: str = getattr(endpoints, name)
         transport, _, address = endpoint.partition("://")
@@ -232,11 +259,11 @@ def _require_loopback(endpoints: Endpoints) -> None:
                 source=f"endpoints.{name}",
                 problem=f"{endpoint!r} is not tcp://127.0.0.1:PORT or ipc://PATH",
             )
-        if not _is_loopback(host):
+        if not (curve or _is_loopback(host)):
             raise SettingsError(
                 source=f"endpoints.{name}",
                 problem=f"{endpoint!r} listens beyond loopback, where anyone could trade on it "
-                "or feed it; use 127.0.0.1 or ipc",
+                "or feed it; use 127.0.0.1 or ipc, or ask bots for keys: security.curve",
             )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,20 +11,12 @@ import typer
 from rich import box
 from rich.table import Table
 
-from tickserve_client.messages import Status, StatusReport
 from tickserve_registry.halts import ALL_MODELS, Halt
 from tickserve_registry.model_registry import ModelRegistry
-from tickserve_server.cli.asking import ask
+from tickserve_server.cli.asking import await_effect, when
 from tickserve_server.cli.output import FAILURE, JsonFlag, cell, console, fail, print_json
 from tickserve_server.cli.registry import STORAGE, complete_models, open_registry
-from tickserve_server.errors import NotAnswering
 from tickserve_server.runtime import Runtime
-
-EFFECT_S = 5.0
-"""How long to wait until the daemon has seen the change."""
-
-ANSWER_S = 1.0
-LOOK_S = 0.005
 
 MODEL = typer.Argument(
     None,
@@ -106,16 +97,8 @@ def _name(model: str | None, *, every: bool) -> str:
 def _await_effect(registry: ModelRegistry) -> float | None:
     """Wait until the daemon's halts are those of the file; None where no daemon answers."""
     endpoint = Runtime(Path(registry.storage_root)).admin_serving
-    began = time.monotonic()
     wanted = _names(msgspec.to_builtins(registry.halts().standing))
-    try:
-        while _names(ask(endpoint, Status(), ANSWER_S, StatusReport).report["halts"]) != wanted:
-            if time.monotonic() - began > EFFECT_S:
-                fail(f"the daemon has not seen it within {EFFECT_S:g} s; see tickserve status")
-            time.sleep(LOOK_S)
-    except NotAnswering:
-        return None
-    return time.monotonic() - began
+    return await_effect(endpoint, lambda report: _names(report["halts"]) == wanted)
 
 
 def _names(halts: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -127,8 +110,7 @@ def _shown(model: str) -> str:
 
 
 def _say(what: str, seconds: float | None) -> None:
-    when = "from the daemon's next start; none runs here" if seconds is None else "now"
-    console().print(f"{what} {when}", highlight=False, markup=False)
+    console().print(f"{what} {when(seconds)}", highlight=False, markup=False)
 
 
 def _table(halts: Sequence[Halt]) -> Table:

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from tickserve_client.messages import Ping, Pong
+from tickserve_server.access.key_folder import KeyFolder
 from tickserve_server.cli.asking import TIMEOUT, ask
 from tickserve_server.cli.output import JsonFlag, console, print_json
 from tickserve_server.daemon import Daemon
@@ -58,15 +59,20 @@ def serve(  # noqa: PLR0917 - Typer passes options by name
 
 def ping(
     config: Path | None = CONFIG,
+    storage: str | None = STORAGE,
     predict: str | None = PREDICT,
     timeout: float = TIMEOUT,
     as_json: bool = JsonFlag,
 ) -> None:
-    """Check that the daemon answers; exit code 0 when it is ready, 1 when not."""
-    settings = resolve(config, {"endpoints.predict": predict})
+    """Check that the daemon answers; exit code 0 when it is ready, 1 when not.
+
+    Where it asks for keys, its own are used, so only its own user can ask.
+    """
+    settings = resolve(config, {"storage": storage, "endpoints.predict": predict})
     endpoint = settings.endpoints.predict
     started = time.perf_counter()
-    pong: Pong = ask(endpoint, Ping(), timeout, Pong)
+    keys = KeyFolder(settings.keys_folder).operator() if settings.security.curve else None
+    pong: Pong = ask(endpoint, Ping(), timeout, Pong, keys=keys)
     microseconds = (time.perf_counter() - started) * 1e6
     if as_json:
         print_json({"endpoint": endpoint, "ready": pong.ready, "round_trip_us": microseconds})

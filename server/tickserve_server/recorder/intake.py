@@ -11,11 +11,19 @@ from tickserve_client.errors import ProtocolError
 from tickserve_client.messages import (
     PROTOCOL_VERSION,
     Batch,
+    Equity,
     Error,
     ErrorCode,
     FeedbackRequest,
+    Hello,
     Message,
+    Outcome,
+    Ping,
 )
+from tickserve_registry.errors import NameRefused
+from tickserve_registry.naming import parse_build
+from tickserve_server.access.gate import Gate, Unauthorized, require_model, require_operation
+from tickserve_server.access.grant import NOBODY, Grant
 from tickserve_server.settings import RecorderSettings
 
 MOST_REQUESTS = 256
@@ -44,8 +52,11 @@ class _Refused(Exception):
 class Intake:
     """Owns the feedback socket; never blocks."""
 
-    def __init__(self, socket: zmq.Socket[bytes], limits: RecorderSettings) -> None:
+    def __init__(
+        self, socket: zmq.Socket[bytes], limits: RecorderSettings, *, gate: Gate | None = None
+    ) -> None:
         self._socket = socket
+        self._gate = gate
         self._limits = limits
         self._decoder = feedback_decoder()
         self._encoder = Encoder()
@@ -57,13 +68,14 @@ class Intake:
         items = 0
         while len(requests) < MOST_REQUESTS and items < MOST_ITEMS:
             try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+                received = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 break
-            envelope, body = split_envelope(frames)
+            grant = None if self._gate is None else self._gate.grant_of(received[-1])
+            envelope, body = split_envelope([frame.bytes for frame in received])
             as_json = bool(body) and is_json(body[0])
             try:
-                message = self._decoded(body)
+                message = self._decoded(body, grant)
             except _Refused as refused:
                 self._send(envelope, refused.error, as_json=as_json)
                 continue
@@ -79,7 +91,7 @@ class Intake:
         """Close the socket."""
         self._socket.close()
 
-    def _decoded(self, body: list[bytes]) -> FeedbackRequest:
+    def _decoded(self, body: list[bytes], grant: Grant | None) -> FeedbackRequest:
         size, most = sum(len(frame) for frame in body), self._limits.max_message_bytes
         if size > most:
             text = f"the message has {size} bytes; {most} are the most"
@@ -91,6 +103,8 @@ class Intake:
         except ProtocolError as error:
             raise _refusal(error) from error
         self._require_sound(message)
+        if grant is not None:
+            _require_granted(grant, message)
         return message
 
     def _require_sound(self, message: FeedbackRequest) -> None:
@@ -110,6 +124,34 @@ class Intake:
             self._socket.send_multipart([*envelope, encoded], zmq.NOBLOCK)
         except zmq.ZMQError:
             self.undeliverable += 1
+
+
+def _require_granted(grant: Grant, message: FeedbackRequest) -> None:
+    """Refuse feedback that the sender's key does not allow, a batch as a whole."""
+    try:
+        if grant is NOBODY or not isinstance(message, Ping):
+            require_operation(grant, "feedback")
+        for item in message.items if isinstance(message, Batch) else [message]:
+            _require_item(grant, item)
+    except Unauthorized as error:
+        error.note()
+        details = error.details
+        raise _Refused("unauthorized", str(error), request_id=message.id, **details) from error
+
+
+def _require_item(grant: Grant, item: FeedbackRequest) -> None:
+    """Raise Unauthorized for another bot's feedback, or about a model out of reach.
+
+    A label, or an outcome without a build, names a prediction, whose id only who asked knows.
+    """
+    if isinstance(item, Hello | Outcome | Equity) and not grant.speaks_for(item.bot or ""):
+        raise Unauthorized(grant, f"does not speak for {item.bot!r}", bot=str(item.bot))
+    if isinstance(item, Outcome) and item.build is not None and not grant.is_wide:
+        try:
+            name, _ = parse_build(item.build)
+        except NameRefused as error:
+            raise Unauthorized(grant, f"does not reach {item.build!r}") from error
+        require_model(grant, family=name.family, market=name.market)
 
 
 def _refusal(error: ProtocolError) -> _Refused:

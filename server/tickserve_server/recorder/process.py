@@ -13,8 +13,11 @@ import zmq
 from tickserve_client.messages import Ack, Error, Message, Ping, Pong
 from tickserve_registry.layout import Layout
 from tickserve_registry.model_registry import ModelRegistry
+from tickserve_server.access.gate import open_gate
+from tickserve_server.access.grant import Operation
 from tickserve_server.admin import Admin
-from tickserve_server.child import Lifeline, Termination, bind
+from tickserve_server.child import OWNER_ONLY, Lifeline, Termination, bind
+from tickserve_server.errors import EndpointInUse
 from tickserve_server.ops.http import MetricsServer
 from tickserve_server.ops.metrics import Gauges, LiveMetrics
 from tickserve_server.recorder.builds import Builds
@@ -91,12 +94,14 @@ class RecorderProcess:
         )
         runtime = Runtime(settings.storage_root)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        feedback_socket = self._open(zmq.ROUTER, settings.endpoints.feedback, name="feedback")
-        self._events_socket = self._open(zmq.XPUB, settings.endpoints.events, name="events")
-        self._records_socket = self._open(zmq.ROUTER, runtime.records, name="records")
-        self._sockets = (feedback_socket, self._events_socket, self._records_socket)
-        self._intake = Intake(feedback_socket, settings.recorder)
-        self._events = EventPublisher(self._events_socket)
+        self._gate = open_gate(self._context, settings)
+        if self._gate is not None:
+            self._gate.start()
+        feedback_socket = self._open(zmq.ROUTER, settings.endpoints.feedback, "feedback")
+        self._events = EventPublisher(self._open_events, gate=self._gate)
+        self._records_socket = self._open(zmq.ROUTER, runtime.records)
+        self._sockets = (feedback_socket, self._records_socket)
+        self._intake = Intake(feedback_socket, settings.recorder, gate=self._gate)
         self._records = RecordReceiver(
             self._records_socket, self._ledger, on_report=self._book.report, clock=now_ms
         )
@@ -144,6 +149,8 @@ class RecorderProcess:
             self._events.service(time.monotonic())
             self._schedule.watch()
             self._admin.service()
+            if self._gate is not None:
+                self._gate.service()
         self._drain(poller)
         self._halts.stop()
         self._schedule.stop()
@@ -152,11 +159,29 @@ class RecorderProcess:
         self._close()
         return 0
 
-    def _open(self, kind: int, endpoint: str, *, name: str) -> zmq.Socket[bytes]:
+    def _open(
+        self, kind: int, endpoint: str, operation: Operation | None = None
+    ) -> zmq.Socket[bytes]:
+        """Open a socket for bots' use of an operation, or without one for ourselves."""
         socket: zmq.Socket[bytes] = self._context.socket(kind)
         socket.linger = LINGER_MS
         socket.maxmsgsize = self._settings.serving.max_tensor_bytes
-        bind(socket, endpoint, name=name)
+        mode = OWNER_ONLY if operation is None else self._settings.security.ipc_permissions
+        if operation is not None and self._gate is not None:
+            self._gate.secure(socket, operation)
+        try:
+            bind(socket, endpoint, name=operation or "records", mode=mode)
+        except EndpointInUse:
+            socket.close()
+            raise
+        return socket
+
+    def _open_events(self) -> zmq.Socket[bytes]:
+        """Open the events' socket; with a gate, each subscription is decided on."""
+        socket = self._open(zmq.XPUB, self._settings.endpoints.events, "events")
+        if self._gate is not None:
+            socket.setsockopt(zmq.XPUB_MANUAL, 1)
+            socket.setsockopt(zmq.XPUB_VERBOSER, 1)
         return socket
 
     def _serve_metrics(self, address: str) -> MetricsServer | None:
@@ -247,8 +272,11 @@ class RecorderProcess:
         self._admin.close()
         if self._metrics is not None:
             self._metrics.close()
+        self._events.close()
         for socket in self._sockets:
             socket.close()
+        if self._gate is not None:
+            self._gate.stop()
         self._reader.close()
         self._ledger.close()
         self._context.term()
@@ -269,6 +297,7 @@ class RecorderProcess:
             "writeback_age_s": self._writeback.age_s,
             "writeback_took_s": self._writeback.took_s,
             "builds": self._book.builds(),
+            "keys_revision": None if self._gate is None else self._gate.ring.revision,
             "degraded": self._degraded(),
         }
 
@@ -278,6 +307,8 @@ class RecorderProcess:
         reasons = [] if failure is None else [f"the ledger cannot be written: {failure}"]
         if aside is not None:
             reasons.append(f"a corrupt ledger ({aside.problem}) was set aside: {aside.file}")
+        if self._gate is not None and self._gate.problem is not None:
+            reasons.append(self._gate.problem)
         return reasons + self._writeback.problems
 
 

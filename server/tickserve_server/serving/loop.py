@@ -9,6 +9,8 @@ from collections.abc import Callable
 import zmq
 
 from tickserve_client.codec import split_envelope
+from tickserve_server.access.gate import Gate
+from tickserve_server.access.grant import Grant
 from tickserve_server.serving.answer import Answer, Job
 from tickserve_server.serving.bookkeeper import Bookkeeper
 from tickserve_server.serving.jobs import JobPool
@@ -29,7 +31,8 @@ class ServingLoop:
 
     `spin_us` polls that long before it blocks: a core for a shorter wake-up. `housekeeping` is
     called with monotonic seconds at least every `IDLE_MS` while idle and about every
-    `HOUSEKEEPING_S` under load; it returns whether to go on.
+    `HOUSEKEEPING_S` under load; it returns whether to go on. `gate` tells what the key of a
+    message's sender allows, where keys are asked for.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class ServingLoop:
         bookkeeper: Bookkeeper,
         jobs: JobPool,
         *,
+        gate: Gate | None,
         spin_us: int,
         housekeeping: Callable[[float], bool],
     ) -> None:
@@ -46,6 +50,7 @@ class ServingLoop:
         # The method of the base class: what pyzmq's own adds is for other types of sockets.
         self._send = super(zmq.Socket, socket).send
         self._responder = responder
+        self._grant_of = None if gate is None else gate.grant_of
         self._bookkeeper = bookkeeper
         self._jobs = jobs
         self._spin_s = spin_us / 1e6
@@ -96,9 +101,10 @@ class ServingLoop:
             return False
         frame = receive(0, False)
         head = frame.bytes
+        grant = None if self._grant_of is None else self._grant_of(frame)
         if frame.more or not head:
-            return self._serve_frames([client, head, *self._rest(frame.more)])
-        answer = self._responder.respond((head,))
+            return self._serve_frames([client, head, *self._rest(frame.more)], grant)
+        answer = self._responder.respond((head,), grant)
         if type(answer) is not Answer or len(answer.frames) != 1:
             return self._deliver([client], answer)
         try:
@@ -119,9 +125,9 @@ class ServingLoop:
             more = frame.more
         return frames
 
-    def _serve_frames(self, frames: list[bytes]) -> bool:
+    def _serve_frames(self, frames: list[bytes], grant: Grant | None) -> bool:
         envelope, body = split_envelope(frames)
-        return self._deliver(envelope, self._responder.respond(body))
+        return self._deliver(envelope, self._responder.respond(body, grant))
 
     def _deliver(self, envelope: list[bytes], answer: Answer | Job) -> bool:
         if isinstance(answer, Job):

@@ -10,6 +10,8 @@ import numpy as np
 
 from tickserve_client.codec import milliseconds
 from tickserve_client.messages import Error, Message, Predict, Prediction, Predictions
+from tickserve_server.access.gate import Unauthorized, require_model, require_operation
+from tickserve_server.access.grant import Grant
 from tickserve_server.halting import StandingHalts
 from tickserve_server.serving.answer import Refused, Served
 from tickserve_server.serving.contract import Array
@@ -28,7 +30,8 @@ A_MODEL_IN_ROWS = 15
 class Task(NamedTuple):
     """A predict request with what came beside its message.
 
-    `started_ns` is the performance counter when it was taken in.
+    `started_ns` is the performance counter when it was taken in; `grant` is what the sender's
+    key allows, None where no keys are asked for.
     """
 
     request: Predict
@@ -36,6 +39,7 @@ class Task(NamedTuple):
     table: ModelTable
     bar_time_ms: int | None
     started_ns: int
+    grant: Grant | None = None
 
 
 class Outcome(NamedTuple):
@@ -107,6 +111,7 @@ class Predictor:
             model = None
             try:
                 model = task.table.find(name)
+                require_granted(task.grant, model)
                 served.append(self._one(task, model, known))
                 replies.append(served[-1].reply)
             except Exception as error:  # noqa: BLE001 - whatever an engine raises
@@ -211,10 +216,20 @@ def _require_fresh(bar_time_ms: int | None, model: LiveModel, limit_ms: int) -> 
         )
 
 
+def require_granted(grant: Grant | None, model: LiveModel) -> None:
+    """Raise Unauthorized where the sender's key does not reach a model."""
+    if grant is not None:
+        require_operation(grant, "predict")
+        require_model(grant, family=model.entry.family, market=model.entry.market)
+
+
 def refusal_of(error: Exception, model: LiveModel | None) -> Refusal:
     """Return the refusal that answers an exception."""
     if isinstance(error, Refusal):
         return error
+    if isinstance(error, Unauthorized):
+        error.note()
+        return Refusal("unauthorized", str(error), **error.details)
     if model is not None:
         return model.failed(error)
     return Refusal("internal", f"{type(error).__name__}: {error}")

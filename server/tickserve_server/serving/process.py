@@ -15,6 +15,7 @@ import zmq
 from tickserve_client.messages import PROTOCOL_VERSION, Welcome
 from tickserve_registry.model_registry import ModelRegistry
 from tickserve_registry.trust import Trust
+from tickserve_server.access.gate import open_gate
 from tickserve_server.admin import Admin
 from tickserve_server.child import Lifeline, Termination, bind
 from tickserve_server.errors import StorageUnusable
@@ -91,6 +92,7 @@ class ServingProcess:
             publish=self._publish,
             announce=lambda topic, body: self._announcements.put((topic, body)),
         )
+        self._gate = open_gate(self._context, settings)
         self._socket = self._open()
         self._admin = Admin(self._context, runtime.admin_serving, report=self._report)
         self._loop = ServingLoop(
@@ -98,6 +100,7 @@ class ServingProcess:
             self._responder,
             self._bookkeeper,
             self._jobs,
+            gate=self._gate,
             spin_us=settings.serving.spin_us,
             housekeeping=self._housekeeping,
         )
@@ -143,7 +146,11 @@ class ServingProcess:
         socket.sndhwm = limits.queue_length
         socket.rcvhwm = limits.queue_length
         socket.maxmsgsize = limits.max_tensor_bytes
-        bind(socket, self._settings.endpoints.predict, name="predict")
+        if self._gate is not None:
+            self._gate.secure(socket, "predict")
+            self._gate.start()
+        mode = self._settings.security.ipc_permissions
+        bind(socket, self._settings.endpoints.predict, name="predict", mode=mode)
         return socket
 
     def _publish(self, table: ModelTable) -> None:
@@ -160,6 +167,8 @@ class ServingProcess:
             dropped = self._records.dropped
             self._records.statistics({"models": self._changed(), "records_dropped": dropped})
             self._statistics_at = now
+            if self._gate is not None:
+                self._gate.service()
         self._records.service(now)
         self._admin.service()
         return not (self._termination.requested or self._lifeline.is_cut)
@@ -194,6 +203,8 @@ class ServingProcess:
         self._admin.close()
         self._records.close()
         self._socket.close()
+        if self._gate is not None:
+            self._gate.stop()
         self._context.term()
 
     def _welcome(self, request_id: str | int | None) -> Welcome:
@@ -233,6 +244,7 @@ class ServingProcess:
             "records_dropped": self._records.dropped,
             "models": [model.status() for model in responder.table.models.values()],
             "halts": self._halts.current.standing,
+            "keys_revision": None if self._gate is None else self._gate.ring.revision,
             "failures": loader.failures,
             "degraded": self._degraded(),
             "last_reload": loader.last_reload,
@@ -248,6 +260,8 @@ class ServingProcess:
             for model in models
             if model.quarantined is not None
         ]
+        if self._gate is not None and self._gate.problem is not None:
+            reasons.append(self._gate.problem)
         if self._records.dropped:
             reasons.append(f"{self._records.dropped} prediction records were dropped")
         return reasons
