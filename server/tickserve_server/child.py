@@ -13,6 +13,7 @@ import zmq
 
 from tickserve_server.errors import EndpointInUse
 
+BEAT_S = 1.0
 OWNER_ONLY = 0o600
 """Who may write to a Unix socket may connect to it."""
 
@@ -23,6 +24,7 @@ class Lifeline:
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(False)
+        self._beat_at = 0.0
 
     def ready(self, **facts: Any) -> None:
         """Tell the supervisor that this process answers now."""
@@ -31,6 +33,12 @@ class Lifeline:
     def failed(self, reason: str) -> None:
         """Tell the supervisor, in one line, why this process cannot start."""
         self._tell({"ready": False, "reason": reason})
+
+    def beat(self, now: float) -> None:
+        """Give a sign of life, at most one each `BEAT_S`; `now` is monotonic."""
+        if now - self._beat_at >= BEAT_S:
+            self._beat_at = now
+            self._tell({"beat": True})
 
     @property
     def is_cut(self) -> bool:
@@ -49,16 +57,29 @@ class Lifeline:
             return
 
 
-class Termination:
-    """Whether SIGTERM or SIGINT has come; installs the handlers of the main thread."""
+class Signals:
+    """What was asked for by signals; installs the handlers of the main thread.
+
+    SIGTERM and SIGINT ask for the end, SIGHUP to look at files anew.
+    """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.end = False
+        self._hangups = self._seen = 0
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._request)
+            signal.signal(number, self._end)
+        signal.signal(signal.SIGHUP, self._hang_up)
 
-    def _request(self, _number: int, _frame: FrameType | None) -> None:
-        self.requested = True
+    def take_hangup(self) -> bool:
+        """Return whether SIGHUP has come since the last call."""
+        came, self._seen = self._hangups != self._seen, self._hangups
+        return came
+
+    def _end(self, _number: int, _frame: FrameType | None) -> None:
+        self.end = True
+
+    def _hang_up(self, _number: int, _frame: FrameType | None) -> None:
+        self._hangups += 1
 
 
 def bind(socket_: zmq.Socket[bytes], endpoint: str, *, name: str, mode: int = OWNER_ONLY) -> None:

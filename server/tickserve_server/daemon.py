@@ -15,10 +15,11 @@ from typing import Any
 import msgspec
 import structlog
 
-from tickserve_server.child import Termination
+from tickserve_server.child import Signals
 from tickserve_server.errors import ChildFailed, StorageUnusable
 from tickserve_server.runtime import Runtime
 from tickserve_server.settings import Settings, dump_settings
+from tickserve_server.systemd import Notifier
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +31,8 @@ FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 10.0
 STEADY_AFTER_S = 30.0
 TICK_S = 0.05
+SIGN_OF_LIFE_S = 5.0
+"""How old each child's last sign of life may be when the service manager is told all is well."""
 
 
 class Child:
@@ -41,7 +44,9 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline: socket.socket | None = None
         self._backoff = FIRST_BACKOFF_S
-        self._started = 0.0
+        self._started = self._heard = 0.0
+        self._told: dict[str, Any] | None = None
+        self._unread = b""
         self._restart_at = 0.0
         self.restarts = 0
 
@@ -63,33 +68,69 @@ class Child:
             start_new_session=True,
         )
         theirs.close()
+        ours.setblocking(False)
         self._lifeline = ours
-        self._started = time.monotonic()
+        self._told, self._unread = None, b""
+        self._started = self._heard = time.monotonic()
 
     def await_ready(self, *, interrupted: Callable[[], bool]) -> dict[str, Any]:
         """Wait until the process answers; raise ChildFailed with its own reason.
 
         Returns what the process told of itself, nothing when interrupted.
         """
-        assert self._lifeline is not None  # noqa: S101 - start() comes first
-        buffer, deadline = b"", time.monotonic() + START_TIMEOUT_S
-        self._lifeline.settimeout(TICK_S)
+        deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline and not interrupted():
-            try:
-                received = self._lifeline.recv(65536)
-            except TimeoutError:
-                continue
-            buffer += received
-            if buffer.endswith(b"\n"):
-                message: dict[str, Any] = msgspec.json.decode(buffer)
-                if message["ready"]:
-                    return message
-                raise ChildFailed(name=self.name, reason=message["reason"])
-            if not received:
+            is_cut = not self.listen()
+            if self._told is not None and self._told["ready"]:
+                return self._told
+            if self._told is not None:
+                raise ChildFailed(name=self.name, reason=self._told["reason"])
+            if is_cut:
                 raise ChildFailed(name=self.name, reason="it ended; its log says why")
+            time.sleep(TICK_S)
         if interrupted():
             return {}
         raise ChildFailed(name=self.name, reason=f"not ready within {START_TIMEOUT_S:g} s")
+
+    def listen(self) -> bool:
+        """Take what the process has told; return whether it can tell more."""
+        try:
+            while self._lifeline is not None:
+                received = self._lifeline.recv(65536)
+                if not received:
+                    return False
+                self._heard = time.monotonic()
+                self._unread += received
+        except BlockingIOError:
+            *lines, self._unread = self._unread.split(b"\n")
+            for message in map(msgspec.json.decode, lines):
+                self._told = message if "ready" in message else self._told
+            return True
+        except OSError:
+            return False
+        return False
+
+    def progresses(self, now: float, *, within: float) -> bool:
+        """Whether the process gave a sign of life within so many seconds.
+
+        One that has died counts as progressing: to start it anew, again and again, is the
+        supervisor's work, and the other process goes on serving meanwhile.
+        """
+        if self._process is None or self._process.poll() is not None:
+            return True
+        return now - self._heard < (within if self._told else START_TIMEOUT_S)
+
+    def hang_up(self) -> None:
+        """Have the process look at its files anew."""
+        if self._process is not None and self._told and self._process.poll() is None:
+            self._process.send_signal(signal.SIGHUP)
+
+    def kill_if_stuck(self, now: float, *, after: float) -> None:
+        """Kill a process that lives and does not progress; it is then revived."""
+        if not self.progresses(now, within=after) and self._process is not None:
+            log.critical("child_stuck", child=self.name, silent_s=round(now - self._heard, 1))
+            self._process.kill()
+            self._process.wait()
 
     def revive(self) -> None:
         """Start the process again if it has died and its backoff is over."""
@@ -136,14 +177,18 @@ class Daemon:
     """Runs the service in the foreground.
 
     Shutdown order: the serving process, which hands its records over, then the recorder, which
-    commits them and writes the live figures back.
+    commits them and writes the live figures back. A child that dies is started again; one that
+    lives and gives no sign of life is killed first. SIGHUP is passed on.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, notifier: Notifier) -> None:
         self._settings = settings
         self._runtime = Runtime(settings.storage_root)
         self._recorder = Child("recorder", self._runtime.settings_file)
         self._serving = Child("serving", self._runtime.settings_file)
+        self._children = (self._recorder, self._serving)
+        self._notifier = notifier
+        self._status = ""
 
     def run(self) -> int:
         """Start, say ready, supervise until SIGTERM or SIGINT, stop; return the exit code.
@@ -153,33 +198,61 @@ class Daemon:
         _require_storage(self._settings.storage_root)
         self._runtime.prepare()
         lock = self._runtime.lock()
-        termination = Termination()
+        signals = Signals()
         self._runtime.settings_file.write_bytes(dump_settings(self._settings))
         try:
-            self._start(termination)
-            while not termination.requested:
+            self._start(signals)
+            while not signals.end:
                 time.sleep(TICK_S)
-                self._recorder.revive()
-                self._serving.revive()
+                self._supervise()
+                if signals.take_hangup():
+                    if sys.stdin.isatty():  # the terminal was closed
+                        break
+                    self._reload()
         finally:
+            self._notifier.stopping()
             code = self._stop()
             lock.close()
         return code
 
-    def _start(self, termination: Termination) -> None:
+    def _supervise(self) -> None:
+        """Restart what has died, kill what is stuck, and say that all is well if it is."""
+        now, stuck_s = time.monotonic(), self._settings.supervisor.stuck_seconds
+        for child in self._children:
+            child.listen()
+            child.kill_if_stuck(now, after=stuck_s)
+            child.revive()
+        if all(child.progresses(now, within=SIGN_OF_LIFE_S) for child in self._children):
+            self._notifier.feed(now)
+
+    def _reload(self) -> None:
+        """Have both processes look at storage and log files anew."""
+        self._notifier.reloading()
+        for child in self._children:
+            child.hang_up()
+        log.info("reload_requested")
+        self._notifier.ready(self._status)
+
+    def _start(self, signals: Signals) -> None:
         began = time.monotonic()
-        for child in (self._recorder, self._serving):
+        self._notifier.status("starting")
+        for child in self._children:
             child.start()
         facts: dict[str, Any] = {}
-        for child in (self._recorder, self._serving):
-            facts |= child.await_ready(interrupted=lambda: termination.requested)
+        for child in self._children:
+            facts |= child.await_ready(interrupted=lambda: signals.end)
+        if signals.end:
+            return
+        models = facts.get("models", [])
+        self._status = f"serving at {self._settings.endpoints.predict}"
+        self._notifier.ready(self._status)
         log.info(
             "ready",
             storage=str(self._settings.storage_root),
             predict=self._settings.endpoints.predict,
             feedback=self._settings.endpoints.feedback,
             events=self._settings.endpoints.events,
-            models=facts.get("models", []),
+            models=models,
             seconds=round(time.monotonic() - began, 3),
         )
 

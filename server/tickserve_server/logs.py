@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
 from collections.abc import Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 
 import structlog
 
+from tickserve_server.rotation import RotatingFile
 from tickserve_server.settings import LoggingSettings
 
 PERIOD_S = 10.0
@@ -50,7 +53,8 @@ class Repetition:
 
 def configure_logging(settings: LoggingSettings, *, process: str) -> None:
     """Send every event of this process to stderr, stamped with UTC time and process name."""
-    as_text = settings.form == "text" or (settings.form == "auto" and sys.stderr.isatty())
+    on_terminal = sys.stderr.isatty() and not settings.folder
+    as_text = settings.form == "text" or (settings.form == "auto" and on_terminal)
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if as_text else structlog.processors.JSONRenderer()
     )
@@ -66,10 +70,30 @@ def configure_logging(settings: LoggingSettings, *, process: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[settings.level.upper()]
         ),
-        # One write a line, so that lines of several processes do not run into each other.
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(_opened(settings, process=process)),
         cache_logger_on_first_use=True,
     )
+
+
+class _LogFile:
+    """What structlog writes to, in place of standard error."""
+
+    def __init__(self, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._file = RotatingFile(str(file))
+
+    def write(self, text: str) -> None:
+        """Write a line; one that cannot be written is lost, as nobody could be told of it."""
+        with contextlib.suppress(OSError):
+            self._file.write_line(text.rstrip("\n"))
+
+    def flush(self) -> None:
+        """Do nothing: each line is written at once."""
+
+
+def _opened(settings: LoggingSettings, *, process: str) -> Any:
+    """Return where lines go. One write each, so that those of several processes stay whole."""
+    return _LogFile(Path(settings.folder) / f"{process}.log") if settings.folder else sys.stderr
 
 
 def _named(process: str) -> structlog.typing.Processor:

@@ -116,11 +116,21 @@ class OpsSettings(Section, frozen=True, kw_only=True):
     listen: str = ""
 
 
+class SupervisorSettings(Section, frozen=True, kw_only=True):
+    """When a process that lives but gives no sign of life is killed and started anew."""
+
+    stuck_seconds: float = 15.0
+
+
 class LoggingSettings(Section, frozen=True, kw_only=True):
-    """Log level and form; `auto` is text on a terminal and JSON elsewhere."""
+    """Log level, form and folder; `auto` is text on a terminal and JSON elsewhere.
+
+    Without a folder everything goes to standard error.
+    """
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     form: Literal["auto", "json", "text"] = "auto"
+    folder: str = ""
 
 
 class Settings(Section, frozen=True, kw_only=True):
@@ -135,6 +145,7 @@ class Settings(Section, frozen=True, kw_only=True):
     recorder: RecorderSettings = RecorderSettings()
     retention: RetentionSettings = RetentionSettings()
     ops: OpsSettings = OpsSettings()
+    supervisor: SupervisorSettings = SupervisorSettings()
     logging: LoggingSettings = LoggingSettings()
 
     @property

@@ -12,6 +12,7 @@ from tickserve_registry.errors import RegistryError
 from tickserve_server.cli import (
     evaluation,
     halting,
+    install,
     keys,
     ledger,
     lifecycle,
@@ -44,6 +45,7 @@ listing.add_to(app)
 lifecycle.add_to(app)
 halting.add_to(app)
 keys.add_to(app)
+install.add_to(app)
 evaluation.add_to(app)
 live.add_to(app)
 ledger.add_to(app)

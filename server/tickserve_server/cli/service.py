@@ -16,6 +16,7 @@ from tickserve_server.cli.output import JsonFlag, console, print_json
 from tickserve_server.daemon import Daemon
 from tickserve_server.logs import configure_logging
 from tickserve_server.settings import Settings, load_settings
+from tickserve_server.systemd import Notifier
 
 CONFIG = typer.Option(None, "--config", help="TOML file; every setting has a default.")
 STORAGE = typer.Option(None, "--storage", help=r"Storage root. \[default: ./model_storage]")
@@ -54,7 +55,7 @@ def serve(  # noqa: PLR0917 - Typer passes options by name
         },
     )
     configure_logging(settings.logging, process="supervisor")
-    raise typer.Exit(Daemon(settings).run())
+    raise typer.Exit(Daemon(settings, Notifier(os.environ)).run())
 
 
 def ping(

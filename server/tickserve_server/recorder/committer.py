@@ -36,6 +36,9 @@ PAUSE_S = 0.5
 TIDY_S = 1.0
 """How often what the jobs have changed is stored when nothing else comes in."""
 
+PROBE_S = 5.0
+"""After so long without anything to store, see whether something could be."""
+
 Task = Callable[[Ledger], None]
 """What a job has done to the ledger by the one that writes it."""
 
@@ -86,7 +89,8 @@ class Committer:
             return False
         if self._is_behind or self._taken or not self._tasks.empty():
             return True
-        return time.monotonic() - self._tidied_at > TIDY_S and self._book.has_unstored
+        idle = time.monotonic() - self._tidied_at
+        return idle > PROBE_S or (idle > TIDY_S and self._book.has_unstored)
 
     def commit(self, requests: Sequence[Told]) -> tuple[list[Ack], Arrivals]:
         """Store requests, received records and chores; return acknowledgements and arrivals.

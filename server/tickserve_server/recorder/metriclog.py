@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging.handlers
 import sys
 from collections.abc import Mapping, MutableMapping
 from importlib.metadata import version
@@ -13,12 +12,11 @@ import structlog
 
 from tickserve_registry.naming import parse_build
 from tickserve_server.latency import LatencyHistogram
+from tickserve_server.rotation import RotatingFile
 
 log = structlog.get_logger(__name__)
 
 EVENT = "live_metrics"
-ROTATE_BYTES = 16 * 1024 * 1024
-ROTATED_FILES = 5
 LATENCIES = ("p50_us", "p99_us", "p999_us", "max_us")
 FIGURES = (
     "sharpe_ratio",
@@ -83,14 +81,14 @@ class _Lines:
 
     def __init__(self, file: str | None) -> None:
         self._broken = False
-        self._file = None if file is None else _RotatingFile(file)
+        self._file = None if file is None else RotatingFile(file)
 
     def info(self, line: str) -> None:
         sys.stderr.write(line + "\n")
         if self._file is None:
             return
         try:
-            self._file.emit(logging.makeLogRecord({"msg": line}))
+            self._file.write_line(line)
         except OSError as error:
             if not self._broken:
                 log.error("metric_log_unwritable", reason=str(error))
@@ -101,19 +99,6 @@ class _Lines:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
-
-
-class _RotatingFile(logging.handlers.RotatingFileHandler):
-    """Raises what goes wrong instead of printing it."""
-
-    def __init__(self, file: str) -> None:
-        super().__init__(
-            file, maxBytes=ROTATE_BYTES, backupCount=ROTATED_FILES, encoding="utf-8", delay=True
-        )
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        del record
-        raise  # noqa: PLE0704 - called while the exception is being handled
 
 
 def _render(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from tickserve_registry.model_registry import ModelRegistry
 from tickserve_server.access.gate import open_gate
 from tickserve_server.access.grant import Operation
 from tickserve_server.admin import Admin
-from tickserve_server.child import OWNER_ONLY, Lifeline, Termination, bind
+from tickserve_server.child import OWNER_ONLY, Lifeline, Signals, bind
 from tickserve_server.errors import EndpointInUse
 from tickserve_server.ops.http import MetricsServer
 from tickserve_server.ops.metrics import Gauges, LiveMetrics
@@ -75,7 +75,7 @@ class RecorderProcess:
     def __init__(self, settings: Settings, lifeline: Lifeline) -> None:
         self._settings = settings
         self._lifeline = lifeline
-        self._termination = Termination()
+        self._signals = Signals()
         self._started_at = time.time()
         registry = ModelRegistry(settings.storage_root)
         self._ledger = Ledger(settings.ledger_url)
@@ -143,12 +143,15 @@ class RecorderProcess:
         for socket in self._sockets:
             poller.register(socket, zmq.POLLIN)
         self._lifeline.ready()
-        while not (self._termination.requested or self._lifeline.is_cut):
+        while not (self._signals.end or self._lifeline.is_cut):
             poller.poll(POLL_MS)
             self._turn()
             self._events.service(time.monotonic())
             self._schedule.watch()
             self._admin.service()
+            self._lifeline.beat(time.monotonic())
+            if self._signals.take_hangup():
+                self._schedule.soon(self._writeback.write_changed)
             if self._gate is not None:
                 self._gate.service()
         self._drain(poller)

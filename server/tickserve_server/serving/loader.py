@@ -71,6 +71,7 @@ class Loader:
         self._quarantined: set[str] = set()
         self._fingerprint: Fingerprint = None
         self._stopping = threading.Event()
+        self._call = _Call(self._stopping)
         self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
         self.degraded: str | None = None
         self.failures: dict[str, str] = {}
@@ -84,6 +85,10 @@ class Loader:
         """End the background thread."""
         self._stopping.set()
         self._thread.join(timeout=self._settings.poll_seconds + 1)
+
+    def rescan(self) -> None:
+        """Look at once whether anything has changed, and try again what has failed."""
+        self._call.pending = True
 
     def refresh(self) -> None:
         """Bring the table in line with production, if anything changed since the last call."""
@@ -254,6 +259,10 @@ class Loader:
         """Yield when the index may have changed: on file events, and at every poll."""
         folder = self._catalog.parent
         watched = _fingerprint(folder)
+        if self._call.pending:
+            self._call.pending = False
+            self._fingerprint = None
+            self._failures = {b: f._replace(retry_at=0.0) for b, f in self._failures.items()}
         yield None
         for change in watchfiles.watch(
             folder,
@@ -261,13 +270,25 @@ class Loader:
             step=max(1, self._settings.debounce_ms // 2),
             rust_timeout=round(self._settings.poll_seconds * 1000),
             yield_on_timeout=True,
-            stop_event=self._stopping,
+            stop_event=self._call,
             raise_interrupt=False,
             recursive=False,
         ):
             yield change
             if _inode(_fingerprint(folder)) != _inode(watched):
                 return
+
+
+class _Call:
+    """Calls the watching thread away from its files: to end, or to look anew."""
+
+    def __init__(self, stopping: threading.Event) -> None:
+        self._stopping = stopping
+        self.pending = False
+
+    def is_set(self) -> bool:
+        """Whether to stop watching, as watchfiles asks."""
+        return self.pending or self._stopping.is_set()
 
 
 def _trial(source: ServingModel) -> Trial:

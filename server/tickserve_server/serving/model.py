@@ -96,6 +96,7 @@ class LiveModel:
         self._terminated = False
         self._runs: dict[object, float] = {}
         self._strikes: deque[float] = deque(maxlen=limits.failure_limit)
+        self._golden = metadata.golden
         self._prove(metadata.golden)
         self.ask: Ask | None = None
         self.is_slow = True
@@ -165,6 +166,22 @@ class LiveModel:
         """Answer no more, and say why, until the build is loaded anew."""
         self.quarantined = reason
         self.ask = None
+
+    def test_itself(self) -> None:
+        """Run the first golden row again; a model that gives another output now is quarantined."""
+        golden = self._golden
+        try:
+            error = golden_error(
+                self.engine.run,
+                golden.inputs[:1],
+                golden.outputs[:1],
+                row_shape=self.contract.row_shape,
+            )
+        except Exception as error_:  # noqa: BLE001 - whatever an engine raises
+            self.failed(error_)
+            return
+        if not error <= golden.tolerance:
+            self.quarantine(f"it no longer reproduces a golden row: off by {error:.3g}")
 
     def require_sound(self) -> None:
         """Raise Refusal where the build is in quarantine."""

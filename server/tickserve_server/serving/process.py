@@ -17,7 +17,7 @@ from tickserve_registry.model_registry import ModelRegistry
 from tickserve_registry.trust import Trust
 from tickserve_server.access.gate import open_gate
 from tickserve_server.admin import Admin
-from tickserve_server.child import Lifeline, Termination, bind
+from tickserve_server.child import Lifeline, Signals, bind
 from tickserve_server.errors import StorageUnusable
 from tickserve_server.halting import StandingHalts
 from tickserve_server.runtime import Runtime
@@ -31,6 +31,7 @@ from tickserve_server.serving.model import LiveModel
 from tickserve_server.serving.parts import Parts
 from tickserve_server.serving.records import RecordSender
 from tickserve_server.serving.responder import Responder
+from tickserve_server.serving.self_test import SelfTest
 from tickserve_server.serving.table import ModelTable
 from tickserve_server.serving.watchdog import Watchdog
 from tickserve_server.settings import Settings
@@ -51,7 +52,7 @@ class ServingProcess:
     def __init__(self, settings: Settings, lifeline: Lifeline) -> None:
         self._settings = settings
         self._lifeline = lifeline
-        self._termination = Termination()
+        self._signals = Signals()
         self._started_at = time.time()
         self._statistics_at = 0.0
         self._counted: dict[LiveModel, tuple[int, int]] = {}
@@ -75,6 +76,7 @@ class ServingProcess:
         self._prover.start()
         trust = Trust(settings.registry.allow_pickle, settings.registry.trusted_types)
         self._native = NativeHost(trust)
+        self._self_test = SelfTest()
         self._bookkeeper = Bookkeeper(self._records.add)
         self._halts = StandingHalts(settings.storage_root)
         self._responder = Responder(
@@ -167,11 +169,15 @@ class ServingProcess:
             dropped = self._records.dropped
             self._records.statistics({"models": self._changed(), "records_dropped": dropped})
             self._statistics_at = now
+            self._self_test.run(self._responder.table)
             if self._gate is not None:
                 self._gate.service()
         self._records.service(now)
         self._admin.service()
-        return not (self._termination.requested or self._lifeline.is_cut)
+        if self._signals.take_hangup():
+            self._loader.rescan()
+        self._lifeline.beat(now)
+        return not (self._signals.end or self._lifeline.is_cut)
 
     def _changed(self) -> list[dict[str, Any]]:
         """Return the figures of the models that have answered since the last call."""
