@@ -56,7 +56,11 @@ class Recorder:
         receiving = self._context.socket(zmq.ROUTER)
         receiving.bind("inproc://records")
         self.records = RecordReceiver(
-            receiving, self.ledger, on_report=self.book.report, clock=lambda: self.now
+            receiving,
+            self.ledger,
+            on_report=self.book.report,
+            on_state=lambda _: None,
+            clock=lambda: self.now,
         )
         self._sending = self._context.socket(zmq.DEALER)
         self._sending.connect("inproc://records")

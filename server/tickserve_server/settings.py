@@ -21,6 +21,7 @@ from tickserve_server.errors import SettingsError
 ENVIRONMENT_PREFIX = "TICKSERVE_"
 NESTING = "__"
 MEBIBYTE = 1024 * 1024
+SHORTEST_TOKEN = 16
 UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]*)`(?: - at `\$\.?(?P<path>[^`]*)`)?")
 
 
@@ -114,6 +115,21 @@ class OpsSettings(Section, frozen=True, kw_only=True):
     """Where metrics are served over HTTP; an empty address is nowhere."""
 
     listen: str = ""
+    token_file: str = ""
+
+    def token(self) -> str | None:
+        """Return the token in its file, None where there is to be none. Raises SettingsError."""
+        if not self.token_file:
+            return None
+        source = "ops.token_file"
+        try:
+            token = Path(self.token_file).expanduser().read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(source=source, problem=f"{self.token_file}: {error}") from error
+        if len(token) < SHORTEST_TOKEN:
+            problem = f"{self.token_file} holds a token of less than {SHORTEST_TOKEN} characters"
+            raise SettingsError(source=source, problem=problem)
+        return token
 
 
 class SupervisorSettings(Section, frozen=True, kw_only=True):
@@ -199,7 +215,8 @@ def load_settings(
     settings = _convert(tree, source="command line", strict=False)
     _require_endpoints(settings.endpoints, curve=settings.security.curve)
     _require_permissions(settings.security.ipc_mode)
-    _require_local_address(settings.ops.listen)
+    _require_ops_address(settings.ops)
+    settings.ops.token()
     return settings
 
 
@@ -278,11 +295,17 @@ def _require_endpoints(endpoints: Endpoints, *, curve: bool) -> None:
             )
 
 
-def _require_local_address(address: str) -> None:
-    """Refuse an address of the metrics that is not HOST:PORT on loopback; none at all is fine."""
-    host, _, port = address.rpartition(":")
-    if address and not (port.isdigit() and _is_loopback(host)):
-        problem = f"{address!r} is not HOST:PORT on loopback, such as 127.0.0.1:9464"
+def _require_ops_address(settings: OpsSettings) -> None:
+    """Refuse what is not HOST:PORT, and an address beyond loopback without a token."""
+    host, _, port = settings.listen.rpartition(":")
+    if settings.listen and not (host and port.isdigit()):
+        problem = f"{settings.listen!r} is not HOST:PORT, such as 127.0.0.1:9464"
+        raise SettingsError(source="ops.listen", problem=problem)
+    if settings.listen and not (settings.token_file or _is_loopback(host)):
+        problem = (
+            f"{settings.listen!r} listens beyond loopback, where anyone could read it; use "
+            "127.0.0.1, or ask for a token: ops.token_file"
+        )
         raise SettingsError(source="ops.listen", problem=problem)
 
 

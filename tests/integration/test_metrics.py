@@ -37,6 +37,19 @@ NAMES = {
     "tickserve_dropped_records",
     "tickserve_failed_turns",
     "tickserve_parked_predictions",
+    "tickserve_events",
+    "tickserve_build_info",
+    "tickserve_ready",
+    "tickserve_ledger_writable",
+    "tickserve_models_served",
+    "tickserve_models_failing",
+    "tickserve_models_halted",
+    "tickserve_serving_silence_seconds",
+    "tickserve_reloads",
+    "tickserve_model_load_failures",
+    "tickserve_connections_refused",
+    "tickserve_resident_memory_bytes",
+    "tickserve_open_descriptors",
 }
 
 

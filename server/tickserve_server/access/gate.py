@@ -73,6 +73,11 @@ class Gate:
             log.info("keys_changed", revision=ring.revision)
         self.ring = ring
 
+    @property
+    def refused(self) -> int:
+        """Connections refused since the start."""
+        return self._zap.refused
+
     def service(self) -> None:
         """Replace a handler that has died; cheap, called now and then."""
         if not self._zap.is_alive:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from prometheus_client.core import (
@@ -15,6 +20,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from tickserve_server.latency import LatencyHistogram
+from tickserve_server.ops.health import Health
 from tickserve_server.recorder.live import LiveBook
 
 LATENCY_BOUNDS_US = [scale * each for scale in (10, 100, 1e3, 1e4) for each in (1, 2, 5)] + [1e5]
@@ -37,14 +43,17 @@ class Gauges(NamedTuple):
     writeback_age_s: Callable[[], float]
     dropped: Callable[[], int]
     parked: Callable[[], int]
+    events: Callable[[], int]
+    refused: Callable[[], int]
 
 
 class LiveMetrics(Collector):
     """Reads the live book and the recorder; `model` is the build. What is undefined is left out."""
 
-    def __init__(self, book: LiveBook, gauges: Gauges) -> None:
+    def __init__(self, book: LiveBook, gauges: Gauges, health: Health) -> None:
         self._book = book
         self._gauges = gauges
+        self._health = health
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing: what there is depends on the models."""
@@ -55,6 +64,7 @@ class LiveMetrics(Collector):
         yield from self._serving()
         yield from self._live()
         yield from self._recorder()
+        yield from self._state()
 
     def _serving(self) -> Iterator[Metric]:
         predictions = CounterMetricFamily(
@@ -105,6 +115,7 @@ class LiveMetrics(Collector):
         for name, meaning, read in (
             ("tickserve_failed_turns", "Transactions undone.", self._gauges.failed_turns),
             ("tickserve_dropped_records", "Prediction records given up.", self._gauges.dropped),
+            ("tickserve_events", "Events published.", self._gauges.events),
         ):
             yield CounterMetricFamily(name, meaning, value=read())
         for name, meaning, gauge in (
@@ -112,6 +123,46 @@ class LiveMetrics(Collector):
             ("tickserve_parked_predictions", "Waited for.", self._gauges.parked),
         ):
             yield GaugeMetricFamily(name, meaning, value=gauge())
+
+    def _state(self) -> Iterator[Metric]:
+        health, serving = self._health, self._health.serving
+        info = GaugeMetricFamily("tickserve_build_info", "Always 1.", labels=["version"])
+        info.add_metric([version("tickserve")], 1)
+        yield info
+        ready = health.readiness()["ready"]
+        for name, meaning, value in (
+            ("tickserve_ready", "1 when a model is served and the ledger takes feedback.", ready),
+            ("tickserve_ledger_writable", "1 when the last commit succeeded.", health.is_writable),
+            ("tickserve_models_served", "Builds that answer.", serving.good),
+            ("tickserve_models_failing", "Production builds that cannot load.", serving.failing),
+            ("tickserve_models_halted", "Builds that answer `halted`.", serving.halted),
+            ("tickserve_serving_silence_seconds", "Since last heard.", health.serving_age_s),
+        ):
+            yield GaugeMetricFamily(name, meaning, value=float(value))
+        refused = serving.connections_refused + self._gauges.refused()
+        for name, meaning, count in (
+            ("tickserve_reloads", "Changes of the set of models.", serving.reloads),
+            ("tickserve_model_load_failures", "Attempts to load.", serving.load_failures),
+            ("tickserve_connections_refused", "For their keys.", refused),
+        ):
+            yield CounterMetricFamily(name, meaning, value=count)
+        yield from _processes({"recorder": os.getpid(), "serving": serving.pid})
+
+
+def _processes(pids: Mapping[str, int]) -> Iterator[Metric]:
+    """Return memory and open descriptors of processes; nothing of one that is away."""
+    memory = GaugeMetricFamily(
+        "tickserve_resident_memory_bytes", "Of a process.", labels=["process"]
+    )
+    descriptors = GaugeMetricFamily(
+        "tickserve_open_descriptors", "Of a process.", labels=["process"]
+    )
+    for name, pid in pids.items():
+        with contextlib.suppress(OSError):
+            pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+            memory.add_metric([name], pages * resource.getpagesize())
+            descriptors.add_metric([name], len(list(Path(f"/proc/{pid}/fd").iterdir())))
+    yield from (memory, descriptors)
 
 
 def buckets(latency: LatencyHistogram) -> list[Any]:

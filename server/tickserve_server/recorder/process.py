@@ -18,7 +18,8 @@ from tickserve_server.access.grant import Operation
 from tickserve_server.admin import Admin
 from tickserve_server.child import OWNER_ONLY, Lifeline, Signals, bind
 from tickserve_server.errors import EndpointInUse
-from tickserve_server.ops.http import MetricsServer
+from tickserve_server.ops.health import Health
+from tickserve_server.ops.http import OpsServer
 from tickserve_server.ops.metrics import Gauges, LiveMetrics
 from tickserve_server.recorder.builds import Builds
 from tickserve_server.recorder.committer import CannotStore, Committer
@@ -35,7 +36,7 @@ from tickserve_server.recorder.retention import Retention
 from tickserve_server.recorder.schedule import Schedule
 from tickserve_server.recorder.writeback import WriteBack
 from tickserve_server.runtime import Runtime
-from tickserve_server.settings import Settings
+from tickserve_server.settings import OpsSettings, Settings
 
 log = structlog.get_logger(__name__)
 
@@ -102,8 +103,13 @@ class RecorderProcess:
         self._records_socket = self._open(zmq.ROUTER, runtime.records)
         self._sockets = (feedback_socket, self._records_socket)
         self._intake = Intake(feedback_socket, settings.recorder, gate=self._gate)
+        self._health = Health(failure=lambda: self._committer.failure, degraded=self._degraded)
         self._records = RecordReceiver(
-            self._records_socket, self._ledger, on_report=self._book.report, clock=now_ms
+            self._records_socket,
+            self._ledger,
+            on_report=self._book.report,
+            on_state=self._health.hear,
+            clock=now_ms,
         )
         self._committer = Committer(self._ledger, self._book, self._feedback, self._records)
         self._admin = Admin(self._context, runtime.admin_recorder, report=self._report)
@@ -127,7 +133,7 @@ class RecorderProcess:
             clock=now_ms,
         )
         self._halts = HaltEvents(settings.storage_root, registry, publish=self._events.put)
-        self._metrics = self._serve_metrics(settings.ops.listen)
+        self._ops = self._serve_ops(settings.ops)
         self._schedule = Schedule()
         self._schedule.every(settings.recorder.writeback_seconds, self._writeback.write_changed)
         self._schedule.every(settings.recorder.metric_log_seconds, self._writeback.log_all)
@@ -149,6 +155,7 @@ class RecorderProcess:
             self._events.service(time.monotonic())
             self._schedule.watch()
             self._admin.service()
+            self._health.turned()
             self._lifeline.beat(time.monotonic())
             if self._signals.take_hangup():
                 self._schedule.soon(self._writeback.write_changed)
@@ -187,8 +194,8 @@ class RecorderProcess:
             socket.setsockopt(zmq.XPUB_VERBOSER, 1)
         return socket
 
-    def _serve_metrics(self, address: str) -> MetricsServer | None:
-        if not address:
+    def _serve_ops(self, settings: OpsSettings) -> OpsServer | None:
+        if not settings.listen:
             return None
         gauges = Gauges(
             outcomes=lambda: dict(self._feedback.counts),
@@ -197,8 +204,11 @@ class RecorderProcess:
             writeback_age_s=lambda: self._writeback.age_s,
             dropped=lambda: self._records.dropped,
             parked=lambda: self._feedback.parked,
+            events=lambda: self._events.sequence,
+            refused=lambda: 0 if self._gate is None else self._gate.refused,
         )
-        return MetricsServer(address, LiveMetrics(self._book, gauges))
+        collector = LiveMetrics(self._book, gauges, self._health)
+        return OpsServer(settings.listen, collector, self._health, token=settings.token())
 
     def _turn(self) -> bool:
         """Store all that waits in one transaction; return whether there was anything."""
@@ -273,8 +283,8 @@ class RecorderProcess:
 
     def _close(self) -> None:
         self._admin.close()
-        if self._metrics is not None:
-            self._metrics.close()
+        if self._ops is not None:
+            self._ops.close()
         self._events.close()
         for socket in self._sockets:
             socket.close()

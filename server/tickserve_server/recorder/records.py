@@ -9,6 +9,7 @@ import msgspec
 import structlog
 import zmq
 
+from tickserve_server.ops.health import ServingState
 from tickserve_server.parcel import Summary
 from tickserve_server.recorder import schema
 from tickserve_server.recorder.ledger import Ledger
@@ -39,6 +40,7 @@ class _Report(msgspec.Struct):
 
     models: list[dict[str, Any]]
     records_dropped: int = 0
+    state: ServingState = ServingState()
 
 
 class RecordReceiver:
@@ -50,11 +52,13 @@ class RecordReceiver:
         ledger: Ledger,
         *,
         on_report: Callable[[list[dict[str, Any]]], None],
+        on_state: Callable[[ServingState], None],
         clock: Callable[[], int],
     ) -> None:
         self._socket = socket
         self._ledger = ledger
         self._on_report = on_report
+        self._on_state = on_state
         self._clock = clock
         self._summary = msgspec.msgpack.Decoder(Summary)
         self._report = msgspec.msgpack.Decoder(_Report)
@@ -75,6 +79,7 @@ class RecordReceiver:
                 report = self._report.decode(frames[-1])
                 self._dropped[peer] = report.records_dropped
                 self._on_report(report.models)
+                self._on_state(report.state)
             else:
                 self._parcels.setdefault(peer, []).append(frames)
         return bool(self._parcels)

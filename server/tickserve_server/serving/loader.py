@@ -76,6 +76,7 @@ class Loader:
         self.degraded: str | None = None
         self.failures: dict[str, str] = {}
         self.last_reload: dict[str, Any] | None = None
+        self.reloads = self.load_failures = 0
 
     def start(self) -> None:
         """Go on watching in the background; refresh() has been called once before."""
@@ -202,6 +203,7 @@ class Loader:
         self._failures[entry.build] = Failure(
             reason, entry.serving_digest, attempts, time.monotonic() + pause
         )
+        self.load_failures += 1
         log.error(
             "model_load_failed", build=entry.build, reason=reason, attempts=attempts, retry_s=pause
         )
@@ -224,6 +226,7 @@ class Loader:
         removed = [build for build in before if build not in self._loaded]
         if not added and not removed:
             return
+        self.reloads += 1
         self.last_reload = {
             "at": time.time(),
             "seconds": seconds,

@@ -20,6 +20,7 @@ from tickserve_server.admin import Admin
 from tickserve_server.child import Lifeline, Signals, bind
 from tickserve_server.errors import StorageUnusable
 from tickserve_server.halting import StandingHalts
+from tickserve_server.ops.health import ServingState
 from tickserve_server.runtime import Runtime
 from tickserve_server.serving.bookkeeper import Bookkeeper
 from tickserve_server.serving.children.native import NativeHost
@@ -167,7 +168,8 @@ class ServingProcess:
             self._records.announce(*self._announcements.get_nowait())
         if now - self._statistics_at >= STATISTICS_S:
             dropped = self._records.dropped
-            self._records.statistics({"models": self._changed(), "records_dropped": dropped})
+            figures = {"models": self._changed(), "records_dropped": dropped}
+            self._records.statistics({**figures, "state": self._state()})
             self._statistics_at = now
             self._self_test.run(self._responder.table)
             if self._gate is not None:
@@ -178,6 +180,21 @@ class ServingProcess:
             self._loader.rescan()
         self._lifeline.beat(now)
         return not (self._signals.end or self._lifeline.is_cut)
+
+    def _state(self) -> ServingState:
+        """Return what monitoring is to know of this process."""
+        models = self._responder.table.models.values()
+        return ServingState(
+            pid=os.getpid(),
+            ready=self._responder.ready,
+            good=sum(model.quarantined is None for model in models),
+            failing=len(self._loader.failures),
+            halted=sum(self._halts.of(model.entry) is not None for model in models),
+            reloads=self._loader.reloads,
+            load_failures=self._loader.load_failures,
+            connections_refused=0 if self._gate is None else self._gate.refused,
+            degraded=tuple(self._degraded()),
+        )
 
     def _changed(self) -> list[dict[str, Any]]:
         """Return the figures of the models that have answered since the last call."""
