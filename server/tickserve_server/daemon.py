@@ -94,21 +94,21 @@ class Child:
 
     def listen(self) -> bool:
         """Take what the process has told; return whether it can tell more."""
-        try:
-            while self._lifeline is not None:
+        is_open = self._lifeline is not None
+        while is_open and self._lifeline is not None:
+            try:
                 received = self._lifeline.recv(65536)
-                if not received:
-                    return False
-                self._heard = time.monotonic()
-                self._unread += received
-        except BlockingIOError:
-            *lines, self._unread = self._unread.split(b"\n")
-            for message in map(msgspec.json.decode, lines):
-                self._told = message if "ready" in message else self._told
-            return True
-        except OSError:
-            return False
-        return False
+            except BlockingIOError:
+                break
+            except OSError:
+                received = b""
+            is_open = bool(received)
+            self._unread += received
+            self._heard = time.monotonic() if received else self._heard
+        *lines, self._unread = self._unread.split(b"\n")
+        for message in map(msgspec.json.decode, lines):
+            self._told = message if "ready" in message else self._told
+        return is_open
 
     def progresses(self, now: float, *, within: float) -> bool:
         """Whether the process gave a sign of life within so many seconds.
