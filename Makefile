@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 EXTRAS := dev
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test conformance check format bench bench-peers constraints clean
+.PHONY: help venv demo test image-test conformance check format bench bench-peers constraints clean
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,8 +30,11 @@ demo: venv ## train, serve, trade, promote, measure: the whole way in 90 seconds
 	@$(BIN)/tickserve demo $(ARGS)
 
 test: venv ## run the test suite
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS) || test $$? -eq 5
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone and not image" $(ARGS) || test $$? -eq 5
 	@$(BIN)/python -m pytest -m alone $(ARGS) || test $$? -eq 5
+
+image-test: venv ## make the image's root in an empty Debian, and run the daemon in it (as root; minutes)
+	@$(BIN)/python -m pytest tests/container -m image $(ARGS)
 
 conformance: venv ## bots in Node and C against the daemon; installs what they need where it can
 	@tests/conformance/install

@@ -26,9 +26,10 @@ class StandingHalts:
     def __init__(self, root: Path) -> None:
         self._file = HaltFile(Layout(root))
         self.problem: str | None = None
-        self.current = Halts([_all_of(self._file.path)])
         self._watch = FileWatch([self._file.path], self.refresh)
-        self.refresh()
+        self.current = Halts()
+        if not self.refresh():
+            self.current = Halts([_all_of(self._file.path)])
 
     def start(self) -> None:
         """Follow the file from now on."""
@@ -42,20 +43,21 @@ class StandingHalts:
         """Return the halt that a build is under, if any."""
         return self.current.of(entry)
 
-    def refresh(self) -> None:
-        """Read the file."""
+    def refresh(self) -> bool:
+        """Read the file; return whether it can be read."""
         try:
             found = self._file.read()
         except HaltsUnreadable as error:
             if self.problem is None:
                 log.error("halts_unreadable", reason=str(error))
             self.problem = str(error)
-            return
+            return False
         self.problem = None
         if found.standing != self.current.standing:
             names = [halt.model for halt in found.standing]
             log.warning("halts_changed", halted=names)
         self.current = found
+        return True
 
 
 def _all_of(path: Path) -> Halt:

@@ -23,7 +23,7 @@ class FileWatch:
     """
 
     def __init__(
-        self, files: Sequence[Path], changed: Callable[[], None], *, period: float = PERIOD_S
+        self, files: Sequence[Path], changed: Callable[[], object], *, period: float = PERIOD_S
     ) -> None:
         self._files = files
         self._changed = changed

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -153,21 +154,21 @@ def test_a_revocation_ends_what_is_connected(service: Service) -> None:
             assert cut.recv_multipart()
             assert kept.recv_multipart()
             folder_of(service).revoke("revoked")
-            refused = until_refused(bot)
-            assert "revoked" in str(refused)
-            unauthorized(lambda: bot.report(trade="2", pnl=1.0))
+            for call in (partial(bot.predict, FAMILY, ROW), partial(bot.report, trade="2")):
+                refused = until_refused(call)
+                assert (refused.code, "revoked" in str(refused)) == ("unauthorized", True)
             until_silent(cut)
             assert kept.recv_multipart()
         assert stays.predict(FAMILY, ROW).output
     assert not accepts(client(service, revoked))
 
 
-def until_refused(bot: Client) -> ServerError:
-    """Ask until the daemon refuses; return what it says."""
+def until_refused(call: Callable[[], object]) -> ServerError:
+    """Call until the daemon refuses; return what it says."""
     began = time.monotonic()
     while time.monotonic() - began < 1.0:
         try:
-            bot.predict(FAMILY, ROW)
+            call()
         except ServerError as error:
             return error
     raise AssertionError("a revoked key is still answered after a second")

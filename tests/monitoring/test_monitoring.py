@@ -112,14 +112,16 @@ def service(tmp_path_factory: pytest.TempPathFactory, ops: str) -> Iterator[Serv
 
 def work(service: Service, *, trades: int) -> None:
     """Ask, be refused, and report a win and a loss on different days."""
-    with service.client() as client:
+    with service.client(timeout=10.0) as client:
         build = [client.predict(FAMILY, ROW).build for _ in range(20)][-1]
         with pytest.raises(ServerError):
             client.predict(FAMILY, {"f0": 1.0})
         for number in range(trades):
             at = 1_742_860_800_000 + 86_400_000 * number
             pnl = -1.0 if number % 2 else 2.0
-            client.report(trade=f"{time.time()}", build=build, pnl=pnl, opened_at=at, closed_at=at)
+            client.report(
+                trade=f"{time.time()}", build=build, pnl=pnl, opened_at=at, closed_at=at, timeout=10
+            )
 
 
 def get(where: str, token: str | None = None) -> tuple[int, str]:

@@ -10,6 +10,7 @@ import typer
 
 from tickserve_registry.errors import RegistryError
 from tickserve_server.cli import (
+    doctor,
     evaluation,
     halting,
     install,
@@ -46,6 +47,7 @@ lifecycle.add_to(app)
 halting.add_to(app)
 keys.add_to(app)
 install.add_to(app)
+doctor.add_to(app)
 evaluation.add_to(app)
 live.add_to(app)
 ledger.add_to(app)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def ping(
     Where it asks for keys, its own are used, so only its own user can ask.
     """
     settings = resolve(config, {"storage": storage, "endpoints.predict": predict})
-    endpoint = settings.endpoints.predict
+    endpoint = _reachable(settings.endpoints.predict)
     started = time.perf_counter()
     keys = KeyFolder(settings.keys_folder).operator() if settings.security.curve else None
     pong: Pong = ask(endpoint, Ping(), timeout, Pong, keys=keys)
@@ -81,6 +82,11 @@ def ping(
         state = "ready" if pong.ready else "not ready"
         console().print(f"{endpoint} is {state} ({microseconds:.0f} µs)", highlight=False)
     raise typer.Exit(0 if pong.ready else 1)
+
+
+def _reachable(endpoint: str) -> str:
+    """Return where to ask a daemon that listens on every address of this machine."""
+    return re.sub(r"^tcp://(\*|0\.0\.0\.0|\[::\]):", "tcp://127.0.0.1:", endpoint)
 
 
 def resolve(config: Path | None, flags: dict[str, Any]) -> Settings:
