@@ -17,6 +17,7 @@ BENCHMARKS = (
     "reloads",
     "many_models",
     "reload_soak",
+    "soak",
     "records",
     "outcomes",
     "kill_storm",

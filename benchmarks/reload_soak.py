@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from benchmarks.daemon import Service, model_info, train
 from benchmarks.many_models import MEBIBYTE, resident
+from benchmarks.plot import Curve, picture
 from tickserve_client import Client
 from tickserve_registry.model_registry import ModelRegistry
 
@@ -18,7 +19,6 @@ FAMILY = "eurusd_1h_xgb_bench"
 ROW = {f"f{index}": 0.1 * index for index in range(5)}
 SAMPLES = 200
 LONGEST_S = 10.0
-WIDTH, HEIGHT, MARGIN = 640, 240, 48
 
 
 class Sample(NamedTuple):
@@ -50,7 +50,8 @@ def main(options: Sequence[str]) -> None:
         f"descriptors {settled.descriptors} → {last.descriptors}"
     )
     if chosen.plot:
-        chosen.plot.write_text(picture(samples), encoding="utf-8")
+        along = f"{last.reloads:,} reloads"
+        chosen.plot.write_text(picture(curves(samples), along=along), encoding="utf-8")
 
 
 def _soak(service: Service, registry: ModelRegistry, client: Client, reloads: int) -> list[Sample]:
@@ -67,44 +68,8 @@ def _soak(service: Service, registry: ModelRegistry, client: Client, reloads: in
     return samples
 
 
-def picture(samples: Sequence[Sample]) -> str:
-    """Return the curves of memory and descriptors over reloads, from zero, as SVG."""
-    memory = [(sample.reloads, sample.mebibytes) for sample in samples]
-    files = [(sample.reloads, float(sample.descriptors)) for sample in samples]
-    end = samples[-1]
-    lines = [
-        (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-            'font-family="sans-serif" font-size="11">'
-        ),
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        (
-            f'<path d="M{MARGIN} {MARGIN}V{HEIGHT - MARGIN}H{WIDTH - MARGIN}" fill="none" '
-            'stroke="#888"/>'
-        ),
-        _curve(memory, "#1f6feb"),
-        _curve(files, "#d29922"),
-        _words(MARGIN, 20, f"resident memory, MiB (blue; {end.mebibytes:.0f} at the end)"),
-        _words(MARGIN, 36, f"descriptors (yellow; {end.descriptors} at the end)"),
-        _words(WIDTH - MARGIN - 90, HEIGHT - 24, f"{end.reloads:,} reloads"),
-        _words(MARGIN - 14, HEIGHT - MARGIN + 4, "0"),
-        "</svg>",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _curve(points: Sequence[tuple[int, float]], colour: str) -> str:
-    """Return one curve, scaled to four fifths of the height at its highest."""
-    most_x, most_y = points[-1][0], max(y for _, y in points) / 0.8
-    place = [
-        f"{MARGIN + (WIDTH - 2 * MARGIN) * x / most_x:.1f},"
-        f"{HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * y / most_y:.1f}"
-        for x, y in points
-    ]
-    return (
-        f'<polyline points="{" ".join(place)}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
-    )
-
-
-def _words(x: int, y: int, text: str) -> str:
-    return f'<text x="{x}" y="{y}" fill="#333">{text}</text>'
+def curves(samples: Sequence[Sample]) -> list[Curve]:
+    """Return memory and descriptors over reloads."""
+    memory = [(float(sample.reloads), sample.mebibytes) for sample in samples]
+    files = [(float(sample.reloads), float(sample.descriptors)) for sample in samples]
+    return [Curve("resident memory, MiB", memory), Curve("descriptors", files)]

@@ -181,7 +181,7 @@ def _ledger(settings: Settings, _: Report) -> Found:
         return
     file = database.file
     root = settings.storage_root
-    if file is not None and file.is_relative_to(root) and not root.is_dir():
+    if file is not None and file.is_relative_to(root) and root.is_file():
         return  # what is wrong with the storage is said already
     if file is not None and not file.exists():
         parent = next(each for each in file.parents if each.exists())
