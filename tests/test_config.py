@@ -107,7 +107,7 @@ def test_image_runs_as_a_user_of_its_own(project_root: Path) -> None:
     final = text[text.rindex("\nFROM ") :]
     words = [line.split(maxsplit=1) for line in final.splitlines() if line[:1].isupper()]
     steps = dict(words)
-    assert steps["USER"] == "tickserve"
+    assert steps["USER"] == "10001:10001"
     assert steps["VOLUME"] == "/data"
     assert steps["HEALTHCHECK"].endswith('CMD ["tickserve", "ping"]')
     assert [word for word, _ in words].index("USER") < [word for word, _ in words].index("CMD")

@@ -16,6 +16,8 @@ RegistryError
 ├── IntentUnreadable      what a crashed writer left says nothing
 ├── PathTaken             a file lies where a new one must go
 ├── ArtefactRefused       a file is missing, changed, a link or too large
+├── SignatureMissing      a build that nobody trusted has signed as it is
+├── SigningKeyUnusable    a key for signing that cannot be made or read
 ├── FormatRefused         a model object or file of a kind that cannot be handled
 │   └── PickleRefused     a pickle, without the opt-in for pickles
 ├── EvaluationRefused     an evaluation whose figures would not be what they claim
@@ -193,6 +195,26 @@ class ArtefactRefused(RegistryError):
         self.path = path
         self.problem = problem
         self.remedy = remedy
+
+
+class SignatureMissing(RegistryError):
+    """A build without a signature that counts; it is not to be loaded."""
+
+    def __init__(self, *, build: str, problem: str) -> None:
+        super().__init__(
+            f"{build}: {problem}; have somebody allowed sign it: tickserve sign {build} --key FILE"
+        )
+        self.build = build
+        self.problem = problem
+
+
+class SigningKeyUnusable(RegistryError):
+    """A key for signing, or a line that allows one, that cannot be used."""
+
+    def __init__(self, *, source: str, problem: str) -> None:
+        super().__init__(f"signing key {source}: {problem}")
+        self.source = source
+        self.problem = problem
 
 
 class FormatRefused(RegistryError):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from tickserve_registry import lookup
 from tickserve_registry.build import NewBuild
 from tickserve_registry.catalog import Entry
 from tickserve_registry.document import encode_plain, plain, read_file
@@ -25,9 +26,13 @@ from tickserve_registry.layout import Environment, Layout
 from tickserve_registry.metadata import Metadata, revision_of, view
 from tickserve_registry.policy import PromotionPolicy, read_policy, unmet_rules
 from tickserve_registry.reader import BuildReader
+from tickserve_registry.signing import FIELD, Signature, sign, with_signature
 from tickserve_registry.store import write_atomic
 from tickserve_registry.succession import ROLLBACK, champion_and_predecessor, succession
 from tickserve_registry.transaction import Transactions, new_transaction
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 ALLOWED: frozenset[tuple[Environment, Environment]] = frozenset(
     {
@@ -165,6 +170,25 @@ class Lifecycle:
             write_atomic(path, encode_plain(document, source=build))
             if action is not None:
                 self._note(action, view(document, source=str(path)))
+
+    def sign(self, build: str, key: Ed25519PrivateKey) -> Signature:
+        """Sign a build whose files have their digests; the audit trail notes it.
+
+        Raises ModelNotFound, MetadataRefused or ArtefactRefused.
+        """
+        with self._transactions.locked():
+            path = self._reader.metadata_path(build)
+            document = read_file(path)
+            metadata = view(document, source=str(path))
+            self._reader.verify_files(metadata)
+            entry = lookup.find(self._transactions.catalog().models, build)
+            self._reader.require_indexed(metadata, digest=entry.serving_digest)
+            signature = sign(metadata, key)
+            document[FIELD] = with_signature(document, signature)
+            document["revision"] = revision_of(document, source=str(path)) + 1
+            write_atomic(path, encode_plain(document, source=build))
+            self._note("sign", metadata)
+        return signature
 
     @contextlib.contextmanager
     def _drafting(self) -> Iterator[Draft]:

@@ -24,7 +24,7 @@ from tickserve_registry.lifecycle import Lifecycle, PromotionRecord
 from tickserve_registry.metadata import Metadata
 from tickserve_registry.model_file import ModelFiles
 from tickserve_registry.policy import PromotionPolicy
-from tickserve_registry.reader import BuildReader
+from tickserve_registry.reader import LARGEST_BYTES, BuildReader
 from tickserve_registry.repair import Repair
 from tickserve_registry.sandbox import Sandbox
 from tickserve_registry.span import Moment
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from tickserve_registry.intake import Imported
     from tickserve_registry.listing import Listing
     from tickserve_registry.replay import Replay
+    from tickserve_registry.signing import Signature
 
 
 class ServingModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +58,7 @@ class ModelRegistry:
     is what a promotion must show; without one the root's own promotion.toml counts, if any.
     `allow_pickle` lets models that only a pickle can hold be saved and loaded, which can run any
     code; `trusted_types` names further types that scikit-learn models may hold.
+    Model files of more than `max_artefact_bytes` are refused unread.
     """
 
     def __init__(
@@ -66,11 +68,12 @@ class ModelRegistry:
         policy: PromotionPolicy | None = None,
         allow_pickle: bool = False,
         trusted_types: Sequence[str] = (),
+        max_artefact_bytes: int = LARGEST_BYTES,
     ) -> None:
         self.storage_root = str(storage_root)
         self._layout = Layout(Path(storage_root))
         self._trust = Trust(allow_pickle, tuple(trusted_types))
-        self._reader = BuildReader(self._layout)
+        self._reader = BuildReader(self._layout, largest=max_artefact_bytes)
         self._transactions = Transactions(self._layout)
         self._lifecycle = Lifecycle(self._layout, self._transactions, self._reader, policy=policy)
         self._inspection = Inspection(self._layout, self._transactions, self._reader)
@@ -325,6 +328,15 @@ class ModelRegistry:
     ) -> tuple[Halt, ...]:
         """Lift the halt of a name, or with `*` all; return what was lifted. Raises NotHalted."""
         return self._halts.resume(lookup.normalised(name), reason=reason)
+
+    def sign_model(self, name: str, key: str | Path) -> Signature:
+        """Vouch for a build with the private key in a file; needs tickserve[signing].
+
+        Raises ModelNotFound, ArtefactRefused or SigningKeyUnusable.
+        """
+        from tickserve_registry.signing import read_key
+
+        return self._lifecycle.sign(self.find(name).build, read_key(Path(key)))
 
     def halts(self) -> Halts:
         """Return which models are halted, and why. Raises HaltsUnreadable."""

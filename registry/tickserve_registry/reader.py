@@ -19,10 +19,14 @@ MOVES_OUTRUN = 20
 
 
 class BuildReader:
-    """Reads metadata and model files below one storage root; follows no link there."""
+    """Reads metadata and model files below one storage root; follows no link there.
 
-    def __init__(self, layout: Layout) -> None:
+    A model file of more than `largest` bytes is refused unread.
+    """
+
+    def __init__(self, layout: Layout, *, largest: int = LARGEST_BYTES) -> None:
         self._layout = layout
+        self._largest = largest
 
     def metadata(self, build: str) -> Metadata:
         """Read one build's metadata. Raises ModelNotFound or MetadataRefused."""
@@ -80,9 +84,9 @@ class BuildReader:
             self._layout.file(metadata.build, metadata.environment, suffix)
         )
         size = metadata.document.get("size") if suffix == ARTEFACT else None
-        largest = size if isinstance(size, int) else LARGEST_BYTES
+        largest = size if isinstance(size, int) else self._largest
         try:
-            data = read_plain(path, largest=min(largest, LARGEST_BYTES))
+            data = read_plain(path, largest=min(largest, self._largest))
         except OSError as error:
             raise ArtefactRefused(path=path, problem=error.strerror or str(error)) from error
         found = sha256(data)

@@ -1,7 +1,8 @@
 """The daemon's configuration: one frozen object, read in one place, unknown keys refused.
 
 Precedence: command-line flags over `TICKSERVE_*` environment variables over the TOML file over
-the defaults. `TICKSERVE_RECORDER__WRITEBACK_SECONDS=5` sets `[recorder] writeback_seconds`.
+the defaults. `TICKSERVE_RECORDER__WRITEBACK_SECONDS=5` sets `[recorder] writeback_seconds`; a
+list is written as JSON.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from tickserve_registry.errors import SigningKeyUnusable
+from tickserve_registry.signing import Signers
 from tickserve_server.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "TICKSERVE_"
@@ -57,10 +60,13 @@ class LedgerSettings(Section, frozen=True, kw_only=True):
 
 
 class RegistrySettings(Section, frozen=True, kw_only=True):
-    """What may be loaded although it can run code."""
+    """What may be loaded: pickles, which can run code, sizes, and by whom it must be signed."""
 
     allow_pickle: bool = False
     trusted_types: tuple[str, ...] = ()
+    require_signed: bool = False
+    signers: tuple[str, ...] = ()
+    max_artefact_bytes: int = 1 << 30
 
 
 class ServingSettings(Section, frozen=True, kw_only=True):
@@ -207,13 +213,15 @@ def load_settings(
     for key, value in environment.items():
         if key.startswith(ENVIRONMENT_PREFIX):
             path = key.removeprefix(ENVIRONMENT_PREFIX).lower().split(NESTING)
-            _assign(tree, path, value, source=f"environment variable {key}")
+            source = f"environment variable {key}"
+            _assign(tree, path, _listed(value, source=source), source=source)
             _convert(tree, source=f"environment variable {key}", strict=False)
     for dotted, value in flags.items():
         if value is not None:
             _assign(tree, dotted.split("."), value, source=f"--{dotted}")
     settings = _convert(tree, source="command line", strict=False)
     _require_endpoints(settings.endpoints, curve=settings.security.curve)
+    _require_signers(settings.registry)
     _require_permissions(settings.security.ipc_mode)
     _require_ops_address(settings.ops)
     settings.ops.token()
@@ -239,6 +247,17 @@ def _read_file(file: Path) -> dict[str, Any]:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(source=str(file), problem=f"is not valid TOML: {error}") from error
+
+
+def _listed(value: str, *, source: str) -> Any:
+    """Return a variable's text, or the list that it writes as JSON."""
+    if not value.startswith("["):
+        return value
+    try:
+        return msgspec.json.decode(value)
+    except msgspec.DecodeError as error:
+        problem = f"{value!r} begins like a list and is none in JSON: {error}"
+        raise SettingsError(source=source, problem=problem) from error
 
 
 def _assign(tree: dict[str, Any], path: list[str], value: Any, *, source: str) -> None:
@@ -267,6 +286,16 @@ def _hint(problem: str) -> str:
     known = section.__struct_fields__
     alike = difflib.get_close_matches(found["key"], known)
     return f"; did you mean {', '.join(alike)}?" if alike else f"; known: {', '.join(known)}"
+
+
+def _require_signers(settings: RegistrySettings) -> None:
+    try:
+        signers = Signers(settings.signers)
+    except SigningKeyUnusable as error:
+        raise SettingsError(source="registry.signers", problem=str(error)) from error
+    if settings.require_signed and not signers:
+        problem = "is true, and registry.signers allows nobody: nothing could be loaded"
+        raise SettingsError(source="registry.require_signed", problem=problem)
 
 
 def _require_permissions(mode: str) -> None:

@@ -22,6 +22,7 @@ from tickserve_server.cli import (
     process,
     repair,
     service,
+    signing,
     status,
 )
 from tickserve_server.cli.output import FAILURE, fail
@@ -46,6 +47,7 @@ listing.add_to(app)
 lifecycle.add_to(app)
 halting.add_to(app)
 keys.add_to(app)
+signing.add_to(app)
 install.add_to(app)
 doctor.add_to(app)
 evaluation.add_to(app)

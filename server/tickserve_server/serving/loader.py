@@ -14,6 +14,7 @@ import watchfiles
 from tickserve_registry.catalog import Entry
 from tickserve_registry.errors import RegistryError
 from tickserve_registry.model_registry import ModelRegistry, ServingModel
+from tickserve_registry.signing import Signers
 from tickserve_server.serving.children.native import NativeHost
 from tickserve_server.serving.children.prover import Prover, Trial
 from tickserve_server.serving.model import LiveModel, row_shape_of
@@ -54,6 +55,7 @@ class Loader:
         registry: ModelRegistry,
         settings: ServingSettings,
         *,
+        signers: Signers | None = None,
         prover: Prover,
         native: NativeHost,
         publish: Callable[[ModelTable], None],
@@ -61,6 +63,7 @@ class Loader:
     ) -> None:
         self._registry = registry
         self._settings = settings
+        self._signers = signers
         self._prover = prover
         self._native = native
         self._publish = publish
@@ -159,12 +162,15 @@ class Loader:
         return failure.retry_at <= time.monotonic()
 
     def _read(self, entry: Entry) -> ServingModel | None:
-        """Read a build's files and check their digests."""
+        """Read a build's files and check their digests and, where asked for, who signed them."""
         try:
-            return self._registry.serving_model(entry)
+            source = self._registry.serving_model(entry)
+            if self._signers is not None:
+                self._signers.signer_of(source.metadata)
         except (RegistryError, OSError) as error:
             self._fail(entry, str(error))
             return None
+        return source
 
     def _proven_of(self, sources: Sequence[ServingModel]) -> list[ServingModel]:
         """Return those whose compiled file a child process could load, each digest once."""

@@ -7,6 +7,7 @@ import os
 import queue
 import sys
 import time
+from importlib.util import find_spec
 from typing import Any
 
 import structlog
@@ -14,11 +15,12 @@ import zmq
 
 from tickserve_client.messages import PROTOCOL_VERSION, Welcome
 from tickserve_registry.model_registry import ModelRegistry
+from tickserve_registry.signing import Signers
 from tickserve_registry.trust import Trust
 from tickserve_server.access.gate import open_gate
 from tickserve_server.admin import Admin
 from tickserve_server.child import Lifeline, Signals, bind
-from tickserve_server.errors import StorageUnusable
+from tickserve_server.errors import ExtraMissing, StorageUnusable
 from tickserve_server.halting import StandingHalts
 from tickserve_server.ops.health import ServingState
 from tickserve_server.runtime import Runtime
@@ -35,7 +37,7 @@ from tickserve_server.serving.responder import Responder
 from tickserve_server.serving.self_test import SelfTest
 from tickserve_server.serving.table import ModelTable
 from tickserve_server.serving.watchdog import Watchdog
-from tickserve_server.settings import Settings
+from tickserve_server.settings import RegistrySettings, Settings
 
 log = structlog.get_logger(__name__)
 
@@ -88,8 +90,10 @@ class ServingProcess:
                 str(settings.storage_root),
                 allow_pickle=settings.registry.allow_pickle,
                 trusted_types=settings.registry.trusted_types,
+                max_artefact_bytes=settings.registry.max_artefact_bytes,
             ),
             settings.serving,
+            signers=_signers(settings.registry),
             prover=self._prover,
             native=self._native,
             publish=self._publish,
@@ -288,6 +292,15 @@ class ServingProcess:
         if self._records.dropped:
             reasons.append(f"{self._records.dropped} prediction records were dropped")
         return reasons
+
+
+def _signers(settings: RegistrySettings) -> Signers | None:
+    """Return whose signatures are asked for, None where none are. Raises ExtraMissing."""
+    if not settings.require_signed:
+        return None
+    if find_spec("cryptography") is None:
+        raise ExtraMissing(package="cryptography", extra="signing")
+    return Signers(settings.signers)
 
 
 def run(settings: Settings, lifeline: int) -> int:
