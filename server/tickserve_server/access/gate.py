@@ -15,7 +15,6 @@ from tickserve_server.watch import FileWatch
 log = structlog.get_logger(__name__)
 
 DOMAIN = "tickserve."
-HANDSHAKE_MS = 5_000
 
 
 class Gate:
@@ -49,7 +48,6 @@ class Gate:
         socket.curve_secretkey = self._secret
         socket.zap_domain = f"{DOMAIN}{operation}".encode()
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
-        socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
 
     def grant_of(self, frame: zmq.Frame) -> Grant:
         """Return what the sender of a message may do now: nothing, if it carries no known key."""

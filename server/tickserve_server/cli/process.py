@@ -10,6 +10,7 @@ import structlog
 import typer
 
 from tickserve_server.child import Lifeline
+from tickserve_server.doors import raise_limit
 from tickserve_server.errors import DaemonError
 from tickserve_server.logs import configure_logging
 from tickserve_server.settings import read_settings
@@ -29,6 +30,7 @@ def _command(name: str) -> Callable[[Path, int], None]:
         """Run one process of the daemon; started by `tickserve serve`."""
         resolved = read_settings(settings)
         configure_logging(resolved.logging, process=name)
+        raise_limit()
         try:
             code = importlib.import_module(f"tickserve_server.{name}.process").run(
                 resolved, lifeline

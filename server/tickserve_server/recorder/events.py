@@ -27,9 +27,14 @@ class EventPublisher:
     """
 
     def __init__(
-        self, open_socket: Callable[[], zmq.Socket[bytes]], *, gate: Gate | None = None
+        self,
+        open_socket: Callable[[], zmq.Socket[bytes]],
+        *,
+        gate: Gate | None = None,
+        before_close: Callable[[zmq.Socket[bytes]], None] = lambda _: None,
     ) -> None:
         self._open_socket = open_socket
+        self._before_close = before_close
         self._gate = gate
         self._revision = 0 if gate is None else gate.ring.revision
         self._socket = open_socket()
@@ -68,6 +73,7 @@ class EventPublisher:
         if self._gate is None or self._gate.ring.revision == self._revision:
             return
         self._revision = self._gate.ring.revision
+        self._before_close(self._socket)
         self._socket.close(linger=0)
         self._socket = self._opened_again()
 

@@ -16,7 +16,8 @@ from tickserve_registry.model_registry import ModelRegistry
 from tickserve_server.access.gate import open_gate
 from tickserve_server.access.grant import Operation
 from tickserve_server.admin import Admin
-from tickserve_server.child import OWNER_ONLY, Lifeline, Signals, bind
+from tickserve_server.child import OWNER_ONLY, Lifeline, Signals
+from tickserve_server.doors import Doors
 from tickserve_server.errors import EndpointInUse
 from tickserve_server.ops.health import Health
 from tickserve_server.ops.http import OpsServer
@@ -96,10 +97,13 @@ class RecorderProcess:
         runtime = Runtime(settings.storage_root)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._gate = open_gate(self._context, settings)
+        self._doors = Doors()
         if self._gate is not None:
             self._gate.start()
         feedback_socket = self._open(zmq.ROUTER, settings.endpoints.feedback, "feedback")
-        self._events = EventPublisher(self._open_events, gate=self._gate)
+        self._events = EventPublisher(
+            self._open_events, gate=self._gate, before_close=self._doors.shut
+        )
         self._records_socket = self._open(zmq.ROUTER, runtime.records)
         self._sockets = (feedback_socket, self._records_socket)
         self._intake = Intake(feedback_socket, settings.recorder, gate=self._gate)
@@ -155,6 +159,7 @@ class RecorderProcess:
             self._events.service(time.monotonic())
             self._schedule.watch()
             self._admin.service()
+            self._doors.service(time.monotonic())
             self._health.turned()
             self._lifeline.beat(time.monotonic())
             if self._signals.take_hangup():
@@ -180,7 +185,7 @@ class RecorderProcess:
         if operation is not None and self._gate is not None:
             self._gate.secure(socket, operation)
         try:
-            bind(socket, endpoint, name=operation or "records", mode=mode)
+            self._doors.open(socket, endpoint, name=operation or "records", mode=mode)
         except EndpointInUse:
             socket.close()
             raise
@@ -285,6 +290,7 @@ class RecorderProcess:
         self._admin.close()
         if self._ops is not None:
             self._ops.close()
+        self._doors.close()
         self._events.close()
         for socket in self._sockets:
             socket.close()
@@ -320,6 +326,8 @@ class RecorderProcess:
         reasons = [] if failure is None else [f"the ledger cannot be written: {failure}"]
         if aside is not None:
             reasons.append(f"a corrupt ledger ({aside.problem}) was set aside: {aside.file}")
+        if self._doors.is_full:
+            reasons.append("the recorder refuses new connections: every descriptor is in use")
         if self._gate is not None and self._gate.problem is not None:
             reasons.append(self._gate.problem)
         return reasons + self._writeback.problems

@@ -19,7 +19,8 @@ from tickserve_registry.signing import Signers
 from tickserve_registry.trust import Trust
 from tickserve_server.access.gate import open_gate
 from tickserve_server.admin import Admin
-from tickserve_server.child import Lifeline, Signals, bind
+from tickserve_server.child import Lifeline, Signals
+from tickserve_server.doors import Doors
 from tickserve_server.errors import ExtraMissing, StorageUnusable
 from tickserve_server.halting import StandingHalts
 from tickserve_server.ops.health import ServingState
@@ -100,6 +101,7 @@ class ServingProcess:
             announce=lambda topic, body: self._announcements.put((topic, body)),
         )
         self._gate = open_gate(self._context, settings)
+        self._doors = Doors()
         self._socket = self._open()
         self._admin = Admin(self._context, runtime.admin_serving, report=self._report)
         self._loop = ServingLoop(
@@ -157,7 +159,7 @@ class ServingProcess:
             self._gate.secure(socket, "predict")
             self._gate.start()
         mode = self._settings.security.ipc_permissions
-        bind(socket, self._settings.endpoints.predict, name="predict", mode=mode)
+        self._doors.open(socket, self._settings.endpoints.predict, name="predict", mode=mode)
         return socket
 
     def _publish(self, table: ModelTable) -> None:
@@ -182,6 +184,7 @@ class ServingProcess:
         self._admin.service()
         if self._signals.take_hangup():
             self._loader.rescan()
+        self._doors.service(now)
         self._lifeline.beat(now)
         return not (self._signals.end or self._lifeline.is_cut)
 
@@ -229,6 +232,7 @@ class ServingProcess:
         self._parts.close()
         self._admin.close()
         self._records.close()
+        self._doors.close()
         self._socket.close()
         if self._gate is not None:
             self._gate.stop()
@@ -289,6 +293,8 @@ class ServingProcess:
         ]
         if self._gate is not None and self._gate.problem is not None:
             reasons.append(self._gate.problem)
+        if self._doors.is_full:
+            reasons.append("new connections are refused: every descriptor is in use")
         if self._records.dropped:
             reasons.append(f"{self._records.dropped} prediction records were dropped")
         return reasons
