@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 EXTRAS := dev
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test image-test conformance check format bench bench-peers constraints clean
+.PHONY: help venv demo test soak image-test conformance check format bench bench-peers constraints clean
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,12 @@ demo: venv ## train, serve, trade, promote, measure: the whole way in 90 seconds
 test: venv ## run the test suite
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone and not image" $(ARGS) || test $$? -eq 5
 	@$(BIN)/python -m pytest -m alone $(ARGS) || test $$? -eq 5
+
+soak: venv ## the long forms of the fault tests, then an hour of mixed load (two hours in all)
+	@$(BIN)/python -m pytest tests/faults --long $(ARGS)
+	@$(BIN)/python -m benchmarks kill_storm --seconds 600
+	@$(BIN)/python -m benchmarks reload_soak
+	@$(BIN)/python -m benchmarks soak --seconds 3600
 
 image-test: venv ## make the image's root in an empty Debian, and run the daemon in it (as root; minutes)
 	@$(BIN)/python -m pytest tests/container -m image $(ARGS)

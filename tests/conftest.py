@@ -10,6 +10,17 @@ import pytest
 from tests.ledgers import DIALECTS, PostgreSQL, postgresql
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Have the faults take their long forms: minutes instead of seconds."""
+    parser.addoption("--long", action="store_true", help="long forms of the fault tests")
+
+
+@pytest.fixture
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether a test is to take its long form."""
+    return bool(request.config.getoption("--long"))
+
+
 @pytest.fixture(scope="session")
 def project_root() -> Path:
     """Return the top folder of the checkout."""

@@ -24,6 +24,7 @@ from benchmarks.peers import http_load
         (["reloads", "--reloads", "4"], "first reply by the new build"),
         (["reload_soak", "--reloads", "20"], "descriptors"),
         (["many_models", "--models", "5"], "MiB a model"),
+        (["soak", "--seconds", "6"], "exit code 0"),
         (["records", "--seconds", "1", "--repeats", "1"], "killed half-way"),
         (
             ["outcomes", "--outcomes", "2000", "--builds", "5", "--steps", "1", "--singles", "500"],

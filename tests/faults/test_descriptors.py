@@ -8,6 +8,7 @@ import resource
 import shutil
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def seconds_of(pid: int) -> float:
 @pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit is not installed")
 @pytest.mark.parametrize("endpoint", ["predict", "feedback"])
 def test_a_flood_of_connections_burns_nothing_and_harms_nobody(
-    tmp_path: Path, endpoint: str
+    tmp_path: Path, endpoint: str, figure: Callable[[str], None]
 ) -> None:
     """More connections than descriptors: turned away, and let in again once there are some."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -67,7 +68,9 @@ def test_a_flood_of_connections_burns_nothing_and_harms_nobody(
             while time.monotonic() - began < 2.0:
                 bot.predict(FAMILY, ROW)
                 time.sleep(0.01)
-            assert (seconds_of(pid) - before) / (time.monotonic() - began) < BUSY
+            busy = (seconds_of(pid) - before) / (time.monotonic() - began)
+            assert busy < BUSY
+            figure(f"{CONNECTIONS} connections, {ALLOWED} descriptors: {busy:.2f} of a core")
             assert bot.report(trade="1", build=build, pnl=1.0, closed_at=at).status == "recorded"
             assert events(service, "connections_turned_away")
         finally:

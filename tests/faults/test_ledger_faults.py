@@ -172,14 +172,14 @@ def test_a_failing_disk_costs_nothing_but_time(service: Service, disk: Disk, wor
     require_all_there(service, predicting, trades=3)
 
 
-def test_a_locked_ledger_is_waited_for_elsewhere(service: Service) -> None:
-    """Somebody else holds the write lock for seconds: predictions go on, feedback comes again."""
+def test_a_locked_ledger_is_waited_for_elsewhere(service: Service, long: bool) -> None:
+    """Another holds the write lock 2 s (30 s): predictions go on, feedback comes again."""
     with Predicting(service) as predicting:
         assert report(service, "1")["status"] == "recorded"
         other = sqlite3.connect(service.storage / "ledger" / "ledger.sqlite3", isolation_level=None)
         other.execute("BEGIN EXCLUSIVE")
         before = predicting.answered
-        for _ in range(3):
+        for _ in range(50 if long else 3):
             require_refused_promptly(service, "2")
             time.sleep(0.5)
         assert predicting.answered > before + 50

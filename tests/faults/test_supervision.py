@@ -109,7 +109,7 @@ def test_a_bad_model_is_never_ready(service: Service, manager: ServiceManager) -
 
 @pytest.mark.parametrize("name", ["serving", "recorder"])
 def test_a_stuck_process_is_killed_and_started_again(
-    service: Service, manager: ServiceManager, name: str
+    service: Service, manager: ServiceManager, name: str, figure: Callable[[str], None]
 ) -> None:
     """It lives and gives no sign of life: the supervisor replaces it, systemd need not."""
     until(lambda: manager.told("READY=1"))
@@ -119,20 +119,29 @@ def test_a_stuck_process_is_killed_and_started_again(
     stopped_at = time.monotonic()
     until(lambda: child_of(manager.pid, name) not in (stuck, None))
     until(lambda: answers(service))
-    assert time.monotonic() - stopped_at < 20.0
+    took = time.monotonic() - stopped_at
+    assert took < 20.0
+    figure(f"{name}: replaced {took:.1f} s after it was stopped, stuck_seconds being {STUCK_S:g}")
     assert [event["child"] for event in events(service, "child_stuck")] == [name]
     assert (manager.starts, manager.watchdog_kills) == (1, 0)
 
 
-def test_a_stuck_supervisor_is_systemd_s_to_kill(service: Service, manager: ServiceManager) -> None:
+def test_a_stuck_supervisor_is_systemd_s_to_kill(
+    service: Service, manager: ServiceManager, figure: Callable[[str], None]
+) -> None:
     """Not fed in time, the watchdog kills the service with all its processes and starts it anew."""
     until(lambda: manager.told("READY=1"))
     first = manager.pid
     os.kill(first, signal.SIGSTOP)
+    stopped_at = time.monotonic()
     until(lambda: manager.watchdog_kills == 1)
     until(lambda: manager.starts == 2 and len(manager.told("READY=1")) == 2)
     assert manager.pid != first
     assert answers(service)
+    figure(
+        f"watchdog of {WATCHDOG_S:g} s: killed, started and ready "
+        f"{time.monotonic() - stopped_at:.1f} s after the supervisor was stopped"
+    )
 
 
 def test_a_recorder_that_cannot_start_again_does_not_take_predictions_down(
@@ -198,7 +207,9 @@ def test_a_hangup_rescans_and_opens_moved_logs(service: Service, tmp_path: Path)
     assert {json.loads(line)["process"] for line in lines} == {"supervisor"}
 
 
-def test_sigterm_under_load_drains_and_loses_nothing(service: Service) -> None:
+def test_sigterm_under_load_drains_and_loses_nothing(
+    service: Service, figure: Callable[[str], None]
+) -> None:
     """Bots ask and report without pause: it ends within 10 s, what was acknowledged is there."""
     acknowledged: list[str] = []
     stopping = threading.Event()
@@ -234,9 +245,12 @@ def test_sigterm_under_load_drains_and_loses_nothing(service: Service) -> None:
     live = json.loads((service.storage / entry.metadata_path).read_text())["performance"]["live"]
     assert live["n_trades"] >= len(acknowledged)
     assert live["n_trades"] <= len(acknowledged) + 4
+    figure(f"ended in {took:.2f} s; {len(acknowledged)} trades acknowledged, all in the metadata")
 
 
-def test_a_second_daemon_ends_at_once(service: Service, tmp_path: Path) -> None:
+def test_a_second_daemon_ends_at_once(
+    service: Service, tmp_path: Path, figure: Callable[[str], None]
+) -> None:
     """On the same root, or on another root with the same ledger, with a line that says so."""
     with service:
         other = Service(tmp_path / "other")
@@ -249,7 +263,9 @@ def test_a_second_daemon_ends_at_once(service: Service, tmp_path: Path) -> None:
             began = time.monotonic()
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
             assert done.returncode == 1
-            assert time.monotonic() - began < 10.0
+            took = time.monotonic() - began
+            assert took < 10.0
+            figure(f"refused after {took:.1f} s: {done.stderr.strip().splitlines()[-1][-60:]}")
             assert "already serves" in done.stderr or "another" in done.stderr
         assert answers(service)
         assert service.stop() == 0
