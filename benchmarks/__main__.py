@@ -12,6 +12,7 @@ import zmq
 
 BENCHMARKS = (
     "round_trip",
+    "curve",
     "throughput",
     "batches",
     "reloads",

@@ -30,6 +30,7 @@ from benchmarks.peers import http_load
             ["outcomes", "--outcomes", "2000", "--builds", "5", "--steps", "1", "--singles", "500"],
             "low load p50",
         ),
+        (["curve", "--blocks", "1"], "CURVE ÷ plain"),
         (["wire_parity", "--rows", "1000"], "MessagePack  tensor"),
     ],
 )

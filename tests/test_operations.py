@@ -68,7 +68,7 @@ def test_settings_load_as_printed(tmp_path: Path, text: str) -> None:
     """Each is a configuration file that the daemon takes."""
     file = tmp_path / "tickserve.toml"
     file.write_text(text)
-    assert load_settings(file=file, environment={}, flags={})
+    assert load_settings(file=file, environment={}, flags={}).storage_root.is_absolute()
 
 
 def test_the_table_of_events_is_the_code_s() -> None:

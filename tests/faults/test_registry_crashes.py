@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ def test_killed_at_every_step(
     tmp_path: Path,
     project_root: Path,
     scenario: str,
+    figure: Callable[[str], None],
 ) -> None:
     """Each crash leaves the old state or the new, readable at once and repaired with no loss."""
     run = subprocess.run(
@@ -89,6 +91,7 @@ def test_killed_at_every_step(
     done, crashes = report["done"], report["crashes"]
     assert done["clean"]
     assert len(crashes) >= FEWEST_POINTS[scenario]
+    figure(f"{scenario}: killed at each of {len(crashes)} steps")
     states = [template.before, done["seen"], *([None] if scenario == "rebuild" else [])]
     for number, crash in enumerate(crashes, start=1):
         assert crash["problems"] == [], f"point {number}"
