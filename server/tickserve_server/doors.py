@@ -59,6 +59,7 @@ class Doors:
         if listening is None:
             bind(socket, endpoint, name=name, mode=mode)
             return
+        socket.ipv6 = listening.family == sockets.AF_INET6
         # libzmq closes the descriptor that it is given, when it closes the socket.
         socket.setsockopt(zmq.USE_FD, os.dup(listening.fileno()))
         bind(socket, endpoint, name=name, mode=mode)

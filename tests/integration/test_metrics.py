@@ -127,6 +127,15 @@ def test_prometheus_reads_every_metric(service: Service, address: str) -> None:
     assert 0 <= age.value < 5
 
 
+def test_every_metric_is_documented(service: Service, address: str, project_root: Path) -> None:
+    """docs/live-metrics.md lists each by the name that a scrape has."""
+    assert service.pid
+    text = (project_root / "docs" / "live-metrics.md").read_text()
+    for name, family in scrape(address).items():
+        shown = f"{name}_total" if family.type == "counter" else name
+        assert f"`{shown}`" in text, shown
+
+
 def test_durations_are_cumulative_from_10_us_to_100_ms(service: Service, address: str) -> None:
     """The last bucket holds all; each bound is a bucket's own."""
     assert service.pid
