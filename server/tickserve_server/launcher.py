@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+
+from tickserve_registry.telemetry import silence_telemetry
 
 MISSING_EXTRA = 2
 
 
 def main() -> None:
     """Run the command line; exit 2 with the line to install where the extra is missing."""
+    silence_telemetry(os.environ)
     try:
         cli = importlib.import_module("tickserve_server.cli")
     except ModuleNotFoundError as error:

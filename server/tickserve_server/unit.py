@@ -158,7 +158,7 @@ WatchdogSec={WATCHDOG_S}
 TimeoutStartSec=120
 # SIGTERM goes to the supervisor alone, which drains its two processes and then leaves.
 KillMode=mixed
-TimeoutStopSec=30
+TimeoutStopSec=15
 Restart=on-failure
 RestartSec=1"""
 

@@ -159,3 +159,18 @@ def move_by_hand(service: Service, index: Path) -> None:
     path.write_text(json.dumps(document))
     ModelRegistry(str(service.storage)).rebuild()
     assert index.exists()
+
+
+def test_nothing_is_reported_to_anybody(tmp_path: Path) -> None:
+    """The daemon and its libraries leave nothing in the user's home, such as a device's number."""
+    home = tmp_path / "home"
+    home.mkdir()
+    service = Service(tmp_path)
+    service.environment |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    registry = ModelRegistry(str(service.storage))
+    registry.save_model(train(trees=5), model_info(), environment="production")
+    with service, service.client() as client:
+        assert client.predict(FAMILY, ROW).output
+        time.sleep(0.5)
+        assert service.stop() == 0
+    assert list(home.rglob("*")) == []

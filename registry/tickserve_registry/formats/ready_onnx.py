@@ -20,6 +20,7 @@ from tickserve_registry.formats.graph import (
     single_output,
 )
 from tickserve_registry.formats.native import Array, NativeModel, Predict, Shape, installed
+from tickserve_registry.telemetry import silence_telemetry
 from tickserve_registry.trust import Trust
 
 SUFFIX = ".onnx"
@@ -76,6 +77,7 @@ def _bytes(model: Any) -> bytes:
 
 def predictor_of(data: bytes) -> Predict:
     """Return the predictions of a model's last output; raises FormatRefused."""
+    silence_telemetry(os.environ)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
