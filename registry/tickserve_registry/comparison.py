@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from tickserve_registry.catalog import Entry
 from tickserve_registry.listing import FIGURE_COLUMNS, FIGURES, PHASES, figures_of, number_of
 from tickserve_registry.performance import comparability
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COUNTED = ("n_trades", "net_pnl")
 STEPS = (("backtest", "validation"), ("validation", "live"))
@@ -27,6 +28,8 @@ def compare(builds: Sequence[tuple[Entry, dict[str, Any], str | None]]) -> pd.Da
     """
     rows = [_row(*each) for each in builds]
     columns = ["build", "model_id", "environment", *_figure_columns(), *_decay_columns()]
+    import pandas as pd
+
     frame = pd.DataFrame(rows, columns=[*columns, "comparable", "not_comparable_reasons"])
     numbers = [*_figure_columns(), *_decay_columns()]
     frame = frame.astype(dict.fromkeys(numbers, float)).set_index("build")

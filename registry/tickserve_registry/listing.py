@@ -6,10 +6,9 @@ import math
 from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from tickserve_registry.catalog import Entry
 from tickserve_registry.document import read_file
@@ -37,6 +36,9 @@ COLUMNS = (
     "file_path",
     "metadata_path",
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _described = attrgetter(*COLUMNS)
 
@@ -66,6 +68,8 @@ class Listing:
         figures = np.array([each for each, _ in rows], dtype=np.float64)
         figures = figures.reshape(-1, len(FIGURE_COLUMNS))
         columns |= {name: figures[:, place] for place, name in enumerate(FIGURE_COLUMNS)}
+        import pandas as pd
+
         columns["problem"] = pd.Series([problem for _, problem in rows], dtype=object)
         return pd.DataFrame(columns)
 

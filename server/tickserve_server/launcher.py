@@ -9,11 +9,16 @@ import sys
 from tickserve_registry.telemetry import silence_telemetry
 
 MISSING_EXTRA = 2
+CHILDREN = ("recorder", "serving")
+"""What the supervisor starts: processes that need nothing of the command line."""
 
 
 def main() -> None:
     """Run the command line; exit 2 with the line to install where the extra is missing."""
     silence_telemetry(os.environ)
+    if sys.argv[1:] and sys.argv[1] in CHILDREN:
+        child = importlib.import_module("tickserve_server.child_command")
+        sys.exit(child.run(sys.argv[1], sys.argv[2:]))
     try:
         cli = importlib.import_module("tickserve_server.cli")
     except ModuleNotFoundError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import EntryPoint, entry_points
 
 import typer
@@ -19,7 +19,6 @@ from tickserve_server.cli import (
     lifecycle,
     listing,
     live,
-    process,
     repair,
     service,
     signing,
@@ -54,12 +53,11 @@ evaluation.add_to(app)
 live.add_to(app)
 ledger.add_to(app)
 repair.add_to(app)
-process.add_to(app)
 
 
 def main() -> None:
     """Run the command line; errors of ours become one line and exit code 1."""
-    for plugin in entry_points(group=PLUGINS):
+    for plugin in _asked(entry_points(group=PLUGINS), sys.argv[1:]):
         app.command(plugin.name)(_load(plugin))
     try:
         app()
@@ -72,6 +70,15 @@ def main() -> None:
         fail(f"{error.filename or 'the file system'}: {error.strerror or error}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _asked(plugins: Iterable[EntryPoint], arguments: Sequence[str]) -> Iterable[EntryPoint]:
+    """Return the plugins that a command line is about: all of them where it names no command.
+
+    To import one takes longer than most commands do.
+    """
+    names = [arguments[0]] if arguments and not arguments[0].startswith("-") else None
+    return [each for each in plugins if names is None or each.name in names]
 
 
 def _load(plugin: EntryPoint) -> Callable[..., None]:
